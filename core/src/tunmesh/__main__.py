@@ -1,0 +1,7 @@
+"""``python -m tunmesh``."""
+
+import sys
+
+from tunmesh.cli import main
+
+sys.exit(main())
