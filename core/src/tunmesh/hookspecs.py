@@ -1,0 +1,173 @@
+"""Every hook that a plugin may implement. Hooks are for set-up and events, never for packets.
+
+Registration hooks return an iterable of registrations and are called once. Notification hooks
+return nothing, must not block, and cannot hurt the node: what they raise is logged with the
+plugin's name. All hooks are ordinary functions; ``async def`` is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    import argparse
+
+    from tunmesh.interfaces import (
+        AddressRegistration,
+        PolicyRegistration,
+        TransportRegistration,
+        TunRegistration,
+    )
+    from tunmesh.interfaces.events import NodeInfo, PeerInfo
+
+PROJECT = "tunmesh"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def tunmesh_tun_backends() -> Iterable[TunRegistration]:
+    """Offer TUN backends.
+
+    Called once, before the node starts. The registration belongs to the plugin that returns it;
+    a plugin offers at most one of each role.
+
+    Example::
+
+        @hookimpl
+        def tunmesh_tun_backends():
+            return [TunRegistration(summary="Linux TUN", factory=LinuxTun, options=Options)]
+
+    .. versionadded:: 0.1
+    """
+    return ()
+
+
+@hookspec
+def tunmesh_transports() -> Iterable[TransportRegistration]:
+    """Offer transports.
+
+    Called once, before the node starts.
+
+    Example::
+
+        @hookimpl
+        def tunmesh_transports():
+            return [TransportRegistration(summary="over UDP", factory=Udp, options=Options)]
+
+    .. versionadded:: 0.1
+    """
+    return ()
+
+
+@hookspec
+def tunmesh_routing_policies() -> Iterable[PolicyRegistration]:
+    """Offer routing policies.
+
+    Called once, before the node starts.
+
+    Example::
+
+        @hookimpl
+        def tunmesh_routing_policies():
+            return [PolicyRegistration(summary="multicast", factory=Igmp, options=Options)]
+
+    .. versionadded:: 0.1
+    """
+    return ()
+
+
+@hookspec
+def tunmesh_address_providers() -> Iterable[AddressRegistration]:
+    """Offer address providers.
+
+    Called once, before the node starts.
+
+    Example::
+
+        @hookimpl
+        def tunmesh_address_providers():
+            return [AddressRegistration(summary="from a file", factory=FileAddresses)]
+
+    .. versionadded:: 0.1
+    """
+    return ()
+
+
+@hookspec
+def tunmesh_node_started(node: NodeInfo) -> None:
+    """The node is up: device, transports and policies have started.
+
+    Example::
+
+        @hookimpl
+        def tunmesh_node_started(node):
+            log.info("node up id=%s", node.id)
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def tunmesh_node_stopping(node: NodeInfo) -> None:
+    """The node is about to stop; everything still works.
+
+    Example::
+
+        @hookimpl
+        def tunmesh_node_stopping(node):
+            log.info("node stops id=%s", node.id)
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def tunmesh_peer_up(peer: PeerInfo) -> None:
+    """A session with a peer is confirmed and a path to it is alive.
+
+    Example::
+
+        @hookimpl
+        def tunmesh_peer_up(peer):
+            log.info("peer up name=%s", peer.name)
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def tunmesh_peer_down(peer: PeerInfo, reason: str) -> None:
+    """No path to a peer is alive any longer.
+
+    Example::
+
+        @hookimpl
+        def tunmesh_peer_down(peer, reason):
+            log.info("peer down name=%s reason=%s", peer.name, reason)
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def tunmesh_add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add commands to the command line.
+
+    Called for every *selected* plugin when the command line is not one of the core's own. Set the
+    default ``handler`` of each parser to a function from the parsed arguments to an exit code, and
+    import what it needs inside that function.
+
+    Example::
+
+        @hookimpl
+        def tunmesh_add_commands(subparsers):
+            parser = subparsers.add_parser("hello", help="say hello")
+            parser.set_defaults(handler=say_hello)
+
+    .. versionadded:: 0.1
+    """

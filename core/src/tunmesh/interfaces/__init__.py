@@ -1,0 +1,39 @@
+"""What plugins implement, and what the core hands to them.
+
+Plugins implement the abstract base classes; methods that are added later have defaults. What
+the core hands to a plugin is a small Protocol, so that a test can fake it.
+"""
+
+from tunmesh.interfaces.address import AddressContext, AddressProvider
+from tunmesh.interfaces.common import Context, Reactor, Watch
+from tunmesh.interfaces.policy import PolicyContext, Route, RoutingPolicy
+from tunmesh.interfaces.registration import (
+    AddressRegistration,
+    PolicyRegistration,
+    TransportRegistration,
+    TunRegistration,
+)
+from tunmesh.interfaces.transport import Inbound, PathHandle, Transport, TransportContext
+from tunmesh.interfaces.tun import DeviceConfig, Tun, TunContext
+
+__all__ = [
+    "AddressContext",
+    "AddressProvider",
+    "AddressRegistration",
+    "Context",
+    "DeviceConfig",
+    "Inbound",
+    "PathHandle",
+    "PolicyContext",
+    "PolicyRegistration",
+    "Reactor",
+    "Route",
+    "RoutingPolicy",
+    "Transport",
+    "TransportContext",
+    "TransportRegistration",
+    "Tun",
+    "TunContext",
+    "TunRegistration",
+    "Watch",
+]

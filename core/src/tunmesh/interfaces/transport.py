@@ -1,0 +1,182 @@
+"""The role ``transport``: a carrier of opaque datagrams between two endpoints.
+
+A transport is trusted with nothing: what it carries is sealed end to end. It may lose, repeat
+and reorder datagrams, but keeps their bounds. An *endpoint* is a URL, ``udp://198.51.100.1:4567``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from tunmesh.interfaces.common import Context
+from tunmesh.interfaces.tun import Buffer
+
+
+class PathHandle:
+    """One remote endpoint of one transport: where datagrams go to and come from.
+
+    The transport makes it, and passes the *same object* with every datagram of that endpoint once
+    the core has adopted it (`Transport.adopt`).
+
+    Attributes:
+        transport: The transport that made it.
+        endpoint: The remote endpoint as a URL with a literal address.
+        source: Bytes by which strangers are rate-limited: the IPv4 address, or the /64 of an
+            IPv6 address.
+        max_datagram: Bytes of the largest datagram that the transport will try to carry.
+        rx_bytes: Bytes of the datagrams that came from there; counted by the core.
+        tx_bytes: Bytes of the datagrams sent there; counted by the core.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "endpoint",
+        "max_datagram",
+        "rx_bytes",
+        "source",
+        "transport",
+        "tx_bytes",
+    )
+
+    def __init__(
+        self, transport: Transport, endpoint: str, *, source: bytes, max_datagram: int
+    ) -> None:
+        self.transport = transport
+        self.endpoint = endpoint
+        self.source = source
+        self.max_datagram = max_datagram
+        self.rx_bytes = 0
+        self.tx_bytes = 0
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.endpoint}>"
+
+
+class Inbound(Protocol):
+    """Where a transport delivers what happens. All methods are for the event loop only."""
+
+    def receive(self, handle: PathHandle, data: memoryview, segment_size: int) -> None:
+        """Take one or more datagrams that arrived from one endpoint.
+
+        Args:
+            handle: Where they came from.
+            data: Their bytes, one after another; valid only until the call returns. Passing
+                slices of the same buffer each time is fastest.
+            segment_size: Bytes of each datagram but the last, which may be shorter. Equal to
+                ``len(data)`` for a single datagram.
+        """
+
+    def too_big(self, handle: PathHandle, size: int) -> None:
+        """A datagram of `size` bytes was refused as too large for the path (a hint)."""
+
+    def path_closed(self, handle: PathHandle, reason: str) -> None:
+        """The path is gone for good, as when a stream ended; `adopt` no longer holds."""
+
+    def endpoints_changed(self) -> None:
+        """The transport's `local_endpoints` are not what they were, as when an address came."""
+
+
+class TransportContext(Context, Protocol):
+    """What the factory of a transport is given.
+
+    Attributes:
+        inbound: Where to deliver datagrams.
+    """
+
+    @property
+    def inbound(self) -> Inbound: ...
+
+    def is_overlay(self, address: str) -> bool:
+        """Whether an IP address lies inside the mesh: it must not be used as an endpoint."""
+
+
+class Transport(ABC):
+    """A carrier of datagrams.
+
+    Entering the context starts listening; leaving it closes everything. `send` is called from the
+    event loop only and never blocks.
+    """
+
+    #: The plugin's name.
+    name: str = ""
+    #: URL schemes that `connect` understands.
+    schemes: frozenset[str] = frozenset()
+    #: Among live paths to a peer the one with the largest priority is used.
+    priority: int = 0
+    #: Datagrams that one `send` may carry.
+    max_segments: int = 1
+    #: Bytes that one `send` may carry.
+    max_send: int = 65507
+
+    @abstractmethod
+    async def __aenter__(self) -> Self:
+        """Start listening.
+
+        Raises:
+            TransportError: One line that says what failed and how to mend it.
+        """
+
+    @abstractmethod
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close everything."""
+
+    @abstractmethod
+    def local_endpoints(self) -> tuple[str, ...]:
+        """Endpoints by which other nodes may reach this transport, best first."""
+
+    async def resolve(self, url: str) -> tuple[str, ...]:
+        """Endpoints with literal addresses that a URL of the configuration stands for.
+
+        Raises:
+            EndpointError: The URL is malformed or its name cannot be resolved.
+        """
+        return (url,)
+
+    @abstractmethod
+    def connect(self, endpoint: str) -> PathHandle:
+        """A handle for sending to an endpoint; does not wait.
+
+        The same endpoint gives the same handle as long as it is adopted.
+
+        Raises:
+            EndpointError: The endpoint is malformed or of a family that this host lacks.
+        """
+
+    @abstractmethod
+    def send(self, handle: PathHandle, buffers: Sequence[Buffer], segment_size: int) -> bool:
+        """Send the concatenation of `buffers` as datagrams of `segment_size` bytes.
+
+        The last datagram may be shorter. At most `max_segments` datagrams and `max_send` bytes.
+        The buffers are valid only until the call returns.
+
+        Returns:
+            False if the datagrams were dropped because a queue is full. Other failures (no route,
+            refused) are the transport's to count; the datagrams are then lost, which is no error.
+        """
+
+    @abstractmethod
+    def adopt(self, handle: PathHandle) -> None:
+        """Keep the handle: the core uses it as a path. Strangers' handles are not adopted."""
+
+    @abstractmethod
+    def release(self, handle: PathHandle) -> None:
+        """Forget the handle: the core uses it no longer. Unknown handles are ignored."""
+
+    def overruns(self) -> int:
+        """How many datagrams were lost so far because this host did not read them in time.
+
+        Such loss is not the path's: what travels is not made smaller because of it.
+        """
+        return 0
+
+    def statistics(self) -> dict[str, int]:
+        """Counters to show to operators, by name."""
+        return {}
