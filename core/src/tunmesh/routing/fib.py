@@ -1,0 +1,128 @@
+"""The forwarding table: where a packet from inside goes, and whether one from outside may enter.
+
+A snapshot: built from the routes in force, never changed, replaced as a whole. The usual packet
+costs two dictionary look-ups, however many routes there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from typing import TypeAlias
+
+from tunmesh.interfaces.policy import Route
+from tunmesh.interfaces.tun import Interface, Network
+from tunmesh.routing.broadcast import LIMITED_BROADCAST, broadcast_address
+from tunmesh.routing.prefixes import LINK_LOCAL, UNOWNED, PrefixTable, inside, is_multicast
+
+GroupAddress: TypeAlias = IPv4Address | IPv6Address
+
+# Owners of a prefix that are no peers; node ids are 32 hexadecimal digits.
+_THIS_NODE = "this node"
+_NOBODY = "nobody"  # inside the mesh, but unclaimed
+_OUTSIDE = "outside"
+
+
+class Fib:
+    """The forwarding table of one node.
+
+    Args:
+        routes: The routes in force: one for each prefix and kind, none through this node itself.
+        addresses: This node's own addresses, each with the prefix of its local subnet.
+        subnets: Prefixes behind this node.
+        networks: The mesh networks.
+        local_groups: Multicast groups that this host is a member of.
+    """
+
+    __slots__ = ("_addresses", "_broadcasts", "_groups", "_local", "_own", "_owners")
+
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        *,
+        addresses: Iterable[Interface],
+        subnets: Iterable[Network] = (),
+        networks: Iterable[Network],
+        local_groups: Iterable[GroupAddress] = (),
+    ) -> None:
+        interfaces, networks = tuple(addresses), tuple(networks)
+        self._own = frozenset(interface.ip.packed for interface in interfaces)
+        domains = (*networks, *(interface.network for interface in interfaces))
+        # The peers of each broadcast address; None as long as no route switches it on.
+        self._broadcasts: dict[bytes, tuple[str, ...] | None] = {
+            address.packed: None
+            for address in (LIMITED_BROADCAST, *map(broadcast_address, domains))
+            if address is not None
+        }
+        self._addresses: dict[bytes, tuple[str, ...]] = {}
+        groups: list[tuple[Network, tuple[str, ...]]] = []
+        # Who owns a prefix, so that the longest one decides: a mesh network keeps a shorter
+        # prefix, a default route say, from owning the addresses in it that nobody claims.
+        owners: dict[Network, str] = dict.fromkeys((*networks, LINK_LOCAL), _NOBODY)
+        for route in routes:
+            packed = route.prefix.network_address.packed
+            if route.kind == "address":
+                if packed not in self._own:
+                    self._addresses[packed] = route.peers
+            elif route.kind == "broadcast":
+                self._broadcasts[packed] = route.peers
+            elif route.kind == "multicast":
+                groups.append((route.prefix, route.peers))
+            elif not inside(route.prefix, (LINK_LOCAL, *UNOWNED)):
+                owners[route.prefix] = route.peers[0]
+        owners.update(dict.fromkeys(subnets, _THIS_NODE))
+        owners.update(dict.fromkeys(UNOWNED, _OUTSIDE))
+        owners.update((ip_network(address), _NOBODY) for address in self._broadcasts)
+        owners.update((ip_network(address), _THIS_NODE) for address in self._own)
+        self._owners = PrefixTable(owners.items())
+        self._groups = PrefixTable(groups)
+        enabled = {address for address, peers in self._broadcasts.items() if peers is not None}
+        self._local = self._own.union(enabled, (group.packed for group in local_groups))
+
+    def inside(self, source: bytes, destination: bytes) -> tuple[str, ...] | str:
+        """Where a packet of this host goes; addresses have 4 or 16 bytes.
+
+        Returns:
+            The peers to send it to, or the reason for which it is dropped.
+        """
+        if source not in self._own and not self._may_originate(source):
+            return "unknown_source"
+        peers = self._addresses.get(destination)
+        return self._elsewhere(destination) if peers is None else peers
+
+    def outside(self, peer: str, source: bytes, destination: bytes) -> str | None:
+        """Whether a packet that a peer sent may reach this host.
+
+        Returns:
+            None, or the reason for which it is dropped.
+        """
+        if self._owner(source) != peer:
+            return "spoofed_source"
+        if destination in self._local or self._owner(destination) == _THIS_NODE:
+            return None
+        return "misrouted"
+
+    def _owner(self, address: bytes) -> str:
+        peers = self._addresses.get(address)
+        return self._owners.find(address, _OUTSIDE) if peers is None else peers[0]
+
+    def _may_originate(self, source: bytes) -> bool:
+        # Link-local packets are never forwarded (RFC 4291, section 2.5.6): what has such a source
+        # and comes out of our device has the device's own address, whether it is known or not.
+        if len(source) == 16 and source[0] == 0xFE and source[1] & 0xC0 == 0x80:
+            return True
+        return self._owner(source) == _THIS_NODE
+
+    def _elsewhere(self, destination: bytes) -> tuple[str, ...] | str:
+        """Where a packet goes whose destination is not the address of another node."""
+        if is_multicast(destination):
+            return self._groups.find(destination, ()) or "no_group"
+        if destination in self._broadcasts:
+            peers = self._broadcasts[destination]
+            return "broadcast_disabled" if peers is None else peers or "no_route"
+        owner = self._owners.find(destination, _OUTSIDE)
+        if owner == _OUTSIDE:
+            return "outside_network"
+        if owner == _NOBODY:
+            return "no_route"
+        return "loopback" if owner == _THIS_NODE else (owner,)
