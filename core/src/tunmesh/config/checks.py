@@ -1,0 +1,148 @@
+"""What must hold in a configuration beyond the type and the bounds of each value."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Iterable
+from itertools import combinations
+from urllib.parse import urlsplit
+
+from tunmesh.config.convert import Converter
+from tunmesh.config.problems import join_key
+from tunmesh.config.scalars import parse_interface
+from tunmesh.config.types import Config, TimingOptions
+from tunmesh.interfaces.tun import Interface, Network
+
+_LINK_LOCAL = ipaddress.IPv6Network("fe80::/10")
+
+
+def node_name(text: str, converter: Converter) -> str:
+    """A node's name made of a host name: lower case, no domain, dashes for what is no letter.
+
+    Args:
+        text: The configured name; empty for the host name.
+        converter: Takes the problem if nothing is left of the name.
+    """
+    name = _label(text or socket.gethostname())
+    if not name and text:
+        converter.problem("node.name", f'"{text}" has no letter or digit before its first dot')
+    return name or "node"
+
+
+def _label(text: str) -> str:
+    label = text.lower().partition(".")[0]
+    return re.sub(r"[^a-z0-9-]", "-", label)[:63].strip("-")
+
+
+def check_complete(config: Config, converter: Converter) -> None:
+    """Note what a node needs and the configuration lacks (except for secrets and plugins)."""
+    if not config.mesh.networks and not _spoken_of(converter, "mesh.networks"):
+        converter.problem("mesh.networks", 'is required, as networks = ["10.42.0.0/16"]')
+
+
+def _spoken_of(converter: Converter, key: str) -> bool:
+    """Whether a key has a problem already, so that its value is the default for now."""
+    return any(problem.key.startswith(key) for problem in converter.problems)
+
+
+def check_document(config: Config, converter: Converter) -> None:
+    """Note every contradiction."""
+    networks_known = not _spoken_of(converter, "mesh.networks")
+    _check_networks(config.mesh.networks, converter)
+    if config.mesh.secret and config.mesh.secret_file:
+        converter.problem("mesh.secret", "is set, and mesh.secret_file too: keep one of them")
+    _check_addresses(config, converter, networks_known=networks_known)
+    _check_unique("node.subnets", [str(subnet.prefix) for subnet in config.node.subnets], converter)
+    _check_urls("node.advertise", config.node.advertise, converter)
+    for name, group in config.bootstrap.items():
+        _check_urls(join_key(join_key("bootstrap", name), "urls"), group.urls, converter)
+    _check_timing(config.timing, converter)
+
+
+def _check_networks(networks: tuple[Network, ...], converter: Converter) -> None:
+    for index, network in enumerate(networks):
+        key = f"mesh.networks[{index}]"
+        if network.prefixlen == 0:
+            converter.problem(key, f'"{network}" would take this host off its own network')
+        elif network.is_multicast or network.is_loopback or network.is_link_local:
+            converter.problem(key, f'"{network}" is reserved: use a private prefix')
+    for (first, one), (second, other) in combinations(enumerate(networks), 2):
+        if one.version == other.version and one.overlaps(other):
+            converter.problem(
+                f"mesh.networks[{second}]", f'"{other}" overlaps mesh.networks[{first}] "{one}"'
+            )
+
+
+def _check_addresses(config: Config, converter: Converter, *, networks_known: bool) -> None:
+    seen: set[object] = set()
+    for index, text in enumerate(config.node.addresses):
+        key = f"node.addresses[{index}]"
+        if text == "auto" or text.startswith("auto/"):
+            converter.problem(key, f'"{text}" is not supported yet: write an address and length')
+            continue
+        try:
+            interface = parse_interface(text)
+        except ValueError as error:
+            converter.problem(key, str(error))
+            continue
+        if interface.ip in seen:
+            converter.problem(key, f"{interface.ip} is named more than once")
+        seen.add(interface.ip)
+        networks = config.mesh.networks if networks_known else (interface.network,)
+        if message := _address_problem(interface, networks):
+            converter.problem(key, message)
+
+
+def _address_problem(interface: Interface, networks: Iterable[Network]) -> str:
+    """What is wrong with an address of this node, empty if nothing."""
+    address, local = interface.ip, interface.network
+    has_hosts = local.num_addresses > 2  # a prefix of two is a point-to-point link (RFC 3021)
+    if has_hosts and address == local.network_address:
+        return f"{interface} is the prefix itself, not an address in it"
+    if has_hosts and address == local.broadcast_address and address.version == 4:
+        return f"{interface} is the broadcast address of its prefix"
+    if address in _LINK_LOCAL:
+        return ""
+    around = [network for network in networks if address in network]
+    if not around:
+        return f"{address} is outside mesh.networks"
+    if not any(local.prefixlen >= network.prefixlen for network in around):
+        return f"the local subnet {local} reaches beyond mesh.networks {around[0]}"
+    return ""
+
+
+def _check_urls(key: str, urls: tuple[str, ...], converter: Converter) -> None:
+    for index, url in enumerate(urls):
+        try:
+            parts = urlsplit(url)
+            valid = bool(parts.scheme and parts.hostname) and parts.port != 0
+        except ValueError:
+            valid = False
+        if not valid:
+            converter.problem(
+                f"{key}[{index}]", f'"{url}" is no URL such as "udp://198.51.100.1:4567"'
+            )
+    _check_unique(key, urls, converter)
+
+
+def _check_unique(key: str, values: Iterable[str], converter: Converter) -> None:
+    seen: set[str] = set()
+    for index, value in enumerate(values):
+        if value in seen:
+            converter.problem(f"{key}[{index}]", f'"{value}" is named more than once')
+        seen.add(value)
+
+
+def _check_timing(timing: TimingOptions, converter: Converter) -> None:
+    for name in TimingOptions.__struct_fields__:
+        if not float(getattr(timing, name)):
+            converter.problem(f"timing.{name}", "must be more than 0")
+    for low, high in (
+        ("rekey_after", "reject_after"),
+        ("reregister_local", "stale_local"),
+        ("reregister_mesh", "stale_mesh"),
+    ):
+        if getattr(timing, low).high >= getattr(timing, high).low:
+            converter.problem(f"timing.{high}", f"must be more than timing.{low}")

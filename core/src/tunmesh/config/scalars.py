@@ -1,0 +1,103 @@
+"""Types of single values beyond what msgspec knows: how they are read and written."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from tunmesh.config.durations import Duration
+from tunmesh.interfaces.tun import Interface, Network
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _of_text(parse: Callable[[str], object]) -> Callable[[object], object]:
+    def read(value: object) -> object:
+        if isinstance(value, str):
+            return parse(value)
+        raise ValueError(f"expected a string, got {kind_of(value)}")
+
+    return read
+
+
+def parse_network(text: str) -> Network:
+    """A prefix.
+
+    Raises:
+        ValueError: It is none, or has bits beyond its length.
+    """
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        try:
+            meant = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise ValueError(
+                f'"{text}" is not a prefix: write one as "10.42.0.0/16" or "fd42::/48"'
+            ) from None
+        raise ValueError(f'"{text}" has bits beyond its length: write "{meant}"') from None
+
+
+def parse_interface(text: str) -> Interface:
+    """An address with the length of its prefix.
+
+    Raises:
+        ValueError: It is none, or has no length.
+    """
+    try:
+        interface = ipaddress.ip_interface(text)
+    except ValueError:
+        raise ValueError(
+            f'"{text}" is not an address: write one as "10.42.1.1/24" or "fd42:0:0:1::1/64"'
+        ) from None
+    if "/" not in text:
+        raise ValueError(f'"{text}" lacks the length of its prefix: write "{text}/N"')
+    return interface
+
+
+def _duration(value: object) -> Duration:
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        return Duration(value)
+    raise ValueError(f"expected a duration, got {kind_of(value)}")
+
+
+#: How each type is read. Raises ValueError.
+READERS: dict[Any, Callable[[object], object]] = {
+    Duration: _duration,
+    Address: _of_text(ipaddress.ip_address),
+    Interface: _of_text(parse_interface),
+    Network: _of_text(parse_network),
+}
+
+#: The JSON Schema of each type.
+SCHEMAS: dict[Any, dict[str, Any]] = {
+    Duration: {
+        "anyOf": [
+            {"type": "number", "minimum": 0},
+            {
+                "type": "string",
+                "pattern": (
+                    r"^[0-9]+(\.[0-9]+)? *(ms|s|m|h|d)(\.\. *[0-9]+(\.[0-9]+)? *(ms|s|m|h|d))?$"
+                ),
+            },
+        ]
+    },
+    Address: {"type": "string"},
+    Interface: {"type": "string"},
+    Network: {"type": "string"},
+}
+
+_KINDS = {
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number",
+    str: "a string",
+    dict: "a table",
+    list: "an array",
+}
+
+
+def kind_of(value: object) -> str:
+    """What TOML calls a value of this type."""
+    return _KINDS.get(type(value), "a date or time")
