@@ -1,0 +1,120 @@
+"""The status document: what ``tunmesh status --json`` prints. Filled by the node, only data here.
+
+Fields may be added; none is renamed or removed while `SCHEMA` stays.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+SCHEMA = 1
+
+
+class MeshStatus(msgspec.Struct, frozen=True):
+    """The mesh that the node belongs to."""
+
+    name: str
+    networks: tuple[str, ...]
+    trust: str = "secret"
+
+
+class NodeStatus(msgspec.Struct, frozen=True):
+    """This node. Its addresses have their prefixes."""
+
+    id: str
+    name: str
+    addresses: tuple[str, ...]
+    subnets: tuple[str, ...]
+    endpoints: tuple[str, ...]
+    uptime_s: float
+    healthy: bool
+
+
+class DeviceStatus(msgspec.Struct, frozen=True):
+    """The TUN device."""
+
+    name: str
+    backend: str
+    mtu: int
+    offloads: tuple[str, ...]
+
+
+class PluginStatus(msgspec.Struct, frozen=True):
+    """One plugin."""
+
+    name: str
+    distribution: str
+    version: str
+    roles: tuple[str, ...]
+    state: str
+    error: str | None = None
+
+
+class LinkStatus(msgspec.Struct, frozen=True):
+    """One path to a peer. Bytes are those of whole datagrams on the underlay."""
+
+    transport: str
+    endpoint: str
+    state: str
+    active: bool
+    rtt_ms: float | None
+    mtu: int
+    cipher: str
+    handshake_age_s: float | None
+    rx_bytes: int
+    tx_bytes: int
+
+
+class PeerStatus(msgspec.Struct, frozen=True):
+    """One other node. Packets and bytes are those of inner IP packets."""
+
+    id: str
+    name: str
+    addresses: tuple[str, ...]
+    subnets: tuple[str, ...]
+    state: str  # up, connecting, down, stale
+    via: str
+    links: tuple[LinkStatus, ...]
+    rx_packets: int
+    tx_packets: int
+    rx_bytes: int
+    tx_bytes: int
+    last_seen_s: float | None
+
+
+class RouteStatus(msgspec.Struct, frozen=True):
+    """One route of the mesh; peers are names."""
+
+    prefix: str
+    kind: str  # address, subnet, broadcast, multicast
+    peers: tuple[str, ...]
+    source: str
+
+
+class GroupStatus(msgspec.Struct, frozen=True):
+    """One multicast group."""
+
+    group: str
+    sources: tuple[str, ...] | None
+    local: bool
+    members: tuple[str, ...]
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole document."""
+
+    schema: int = SCHEMA
+    version: str
+    mesh: MeshStatus
+    node: NodeStatus
+    device: DeviceStatus
+    plugins: tuple[PluginStatus, ...]
+    peers: tuple[PeerStatus, ...]
+    routes: tuple[RouteStatus, ...]
+    groups: tuple[GroupStatus, ...]
+    drops: dict[str, int]
+    #: Handshakes by result, and what each transport counts.
+    handshakes: dict[str, int] = {}
+    transports: dict[str, dict[str, int]] = {}
+    #: Addresses that two nodes claim, one readable line each.
+    conflicts: tuple[str, ...] = ()
