@@ -1,0 +1,123 @@
+"""What the node hands to plugins: one small object for each plugin and role."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tunmesh.interfaces import Inbound, Reactor, Route
+from tunmesh.interfaces.tun import Buffer, Interface, Network
+
+if TYPE_CHECKING:
+    from tunmesh.mesh import Mesh
+
+
+class Host(Protocol):
+    """What the contexts need of the node."""
+
+    reactor: Reactor
+
+    def now(self) -> float:
+        """The node's clock."""
+
+    def spawn(
+        self, name: str, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]
+    ) -> None:
+        """Run a plugin's task, contained."""
+
+    def call_soon_threadsafe(self, function: Callable[..., None], args: tuple[Any, ...]) -> None:
+        """Run a function on the event loop."""
+
+    def device_lost(self, reason: str) -> None:
+        """End the node: its device is gone."""
+
+    def set_addresses(self, provider: str, addresses: tuple[Interface, ...]) -> None:
+        """What an address provider contributes."""
+
+
+@dataclass(frozen=True)
+class NodeContext:
+    """See `tunmesh.interfaces.Context`."""
+
+    host: Host
+    name: str
+    options: Any
+    node_id: str
+    node_name: str
+    mesh_networks: tuple[Network, ...]
+
+    @property
+    def reactor(self) -> Reactor:
+        """Watches descriptors."""
+        return self.host.reactor
+
+    def now(self) -> float:
+        """The node's clock."""
+        return self.host.now()
+
+    def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        """Run a task, contained."""
+        self.host.spawn(self.name, function, args)
+
+    def call_soon_threadsafe(self, function: Callable[..., None], *args: Any) -> None:
+        """Run a function on the event loop."""
+        self.host.call_soon_threadsafe(function, args)
+
+
+@dataclass(frozen=True)
+class TunNodeContext(NodeContext):
+    """See `tunmesh.interfaces.TunContext`."""
+
+    def device_lost(self, reason: str) -> None:
+        """The device is gone for good."""
+        self.host.device_lost(reason)
+
+
+@dataclass(frozen=True)
+class TransportNodeContext(NodeContext):
+    """See `tunmesh.interfaces.TransportContext`."""
+
+    inbound: Inbound
+
+    def is_overlay(self, address: str) -> bool:
+        """Whether an address lies inside the mesh."""
+        ip = ip_address(address.partition("%")[0])
+        return any(
+            ip.version == network.version and ip in network for network in self.mesh_networks
+        )
+
+
+@dataclass(frozen=True)
+class AddressNodeContext(NodeContext):
+    """See `tunmesh.interfaces.AddressContext`."""
+
+    device: str
+
+    def set_addresses(self, addresses: Iterable[Interface]) -> None:
+        """Replace what this provider contributes."""
+        self.host.set_addresses(self.name, tuple(addresses))
+
+
+@dataclass(frozen=True)
+class PolicyNodeContext(NodeContext):
+    """See `tunmesh.interfaces.PolicyContext`."""
+
+    mesh: Mesh
+
+    def set_routes(self, routes: Iterable[Route]) -> None:
+        """Replace what this policy contributes."""
+        self.mesh.forwarding.set_policy_routes(self.name, routes)
+
+    def set_attribute(self, value: bytes) -> None:
+        """Publish an attribute in this node's record."""
+        self.mesh.set_attribute(self.name, value)
+
+    def attributes(self) -> dict[str, bytes]:
+        """What other nodes publish under this plugin's name."""
+        return self.mesh.attributes(self.name)
+
+    def write_packet(self, packet: Buffer) -> None:
+        """Give this host an IP packet."""
+        self.mesh.outside.write_packet(packet)

@@ -1,0 +1,262 @@
+"""The way of a packet from this host: from the device to the peers.
+
+A packet's fate is decided once for each flow (source and destination) and remembered in a dict;
+the memory is dropped whenever routes change.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from tunmesh import offload
+from tunmesh.errors import BadPacket
+from tunmesh.packet import addresses_untrusted, protocol_untrusted
+from tunmesh.session.units import FRAME, ITEM_PREFIX, LARGEST_FRAME, PREFIX, TAG_SIZE, Sealer
+
+if TYPE_CHECKING:
+    from tunmesh.counters import Drops
+    from tunmesh.dataplane.port import Control, Port
+    from tunmesh.interfaces.transport import PathHandle
+    from tunmesh.interfaces.tun import Buffer, Tun
+    from tunmesh.session.keypair import Keypair
+
+#: Where a flow goes: to these peers, or nowhere for a reason (empty: it was claimed).
+Hop: TypeAlias = "tuple[Port, ...] | str"
+#: A run of frames of one hop in the buffer: hop, begin, end, packets, bytes of IP.
+Run: TypeAlias = "tuple[Hop, int, int, int, int]"
+
+_VNET = 10
+_GSO = struct.Struct("<xBHH")  # of a virtio_net_hdr: gso_type, hdr_len, gso_size
+_FLOW4 = struct.Struct("!Q")
+#: A unit is closed when this much was read: the other side's core can begin its work.
+_FILL = 20_000
+#: Larger units would need a second system call; only a single largest frame may.
+_ONE_SEND = 63_000
+#: Reads of the device for each time that it is readable; then it is the others' turn.
+_BATCHES = 8
+#: Flows remembered; beyond it the memory is dropped and learned again.
+_MOST_FLOWS = 65_536
+#: Packets kept for a peer while its session is being made.
+_MOST_STAGED = 64
+#: A packet that waited longer is of no use to TCP, which has sent it again.
+_STAGED_FOR = 2.0
+
+
+class Inside:
+    """Reads the device and sends what it finds.
+
+    Args:
+        tun: The device.
+        control: Knows the routes and the peers.
+        drops: Where dropped packets are counted.
+        clock: The time in seconds, for what waits.
+
+    Attributes:
+        sealer: Seals and sends; shared with the control plane.
+        claims: By IP protocol, who takes its packets instead of the mesh.
+        packets: Packets read from the device.
+        bytes: Their bytes.
+    """
+
+    def __init__(
+        self, tun: Tun, control: Control, drops: Drops, clock: Callable[[], float]
+    ) -> None:
+        self.sealer = Sealer()
+        self.claims: dict[int, Callable[[memoryview], None]] = {}
+        self.packets = self.bytes = 0
+        self._tun = tun
+        self._control = control
+        self._drops = drops
+        self._clock = clock
+        self._flows: dict[int | bytes, Hop] = {}
+        self._buffer = bytearray(_FILL + ITEM_PREFIX + LARGEST_FRAME)
+        self._view = memoryview(self._buffer)
+
+    def forget_flows(self) -> None:
+        """Routes changed: decide about every flow anew."""
+        self._flows.clear()
+
+    def read(self) -> None:
+        """Forward what waits in the device, a bounded amount."""
+        buffer, view, flows = self._buffer, self._view, self._flows
+        read_batch, put, flow4 = self._tun.read_batch, PREFIX.pack_into, _FLOW4.unpack_from
+        for _ in range(_BATCHES):
+            lengths = read_batch(view, ITEM_PREFIX, _FILL)
+            if not lengths:
+                return
+            runs: list[Run] = []
+            hop: Hop | None = None
+            begin = offset = packets = size = 0
+            for length in lengths:
+                packet = offset + ITEM_PREFIX + _VNET
+                put(buffer, offset, FRAME << 24 | length)
+                key: int | bytes
+                if buffer[packet] >> 4 == 4:
+                    (key,) = flow4(buffer, packet + 12)
+                else:
+                    key = bytes(view[packet + 8 : packet + 40])
+                found = flows.get(key)
+                if found is None:
+                    found = self._route(view[packet : packet - _VNET + length], key)
+                if found is not hop:
+                    if hop is not None:
+                        runs.append((hop, begin, offset, packets, size))
+                    hop, begin, packets, size = found, offset, 0, 0
+                if buffer[packet - _VNET + 1]:
+                    _, header, segment = _GSO.unpack_from(buffer, packet - _VNET)
+                    segments = -(-(length - _VNET - header) // (segment or 1)) or 1
+                    packets += segments
+                    size += length - _VNET + (segments - 1) * header
+                else:
+                    packets += 1
+                    size += length - _VNET
+                offset += ITEM_PREFIX + length
+            assert hop is not None
+            if not runs:  # the usual case: everything for one hop, sealed where it lies
+                last = ITEM_PREFIX + lengths[-1]
+                if offset > _ONE_SEND and last < offset:
+                    self._dispatch(hop, view[: offset - last], 0, 0)
+                    self._dispatch(hop, view[offset - last : offset], packets, size)
+                else:
+                    self._dispatch(hop, view[:offset], packets, size)
+            else:
+                runs.append((hop, begin, offset, packets, size))
+                self._gather(runs)
+            if offset < _FILL:
+                return
+
+    def _gather(self, runs: list[Run]) -> None:
+        """Send runs of several hops: those of one hop together."""
+        view = self._view
+        hops: dict[Hop, list[tuple[int, int, int, int]]] = {}
+        for hop, begin, end, packets, size in runs:
+            hops.setdefault(hop, []).append((begin, end, packets, size))
+        for hop, parts in hops.items():
+            if len(parts) > 1 and sum(end - begin for begin, end, _, _ in parts) <= _ONE_SEND:
+                joined = b"".join([view[begin:end] for begin, end, _, _ in parts])
+                self._dispatch(hop, joined, sum(p[2] for p in parts), sum(p[3] for p in parts))
+            else:
+                for begin, end, packets, size in parts:
+                    self._dispatch(hop, view[begin:end], packets, size)
+
+    def _dispatch(self, hop: Hop, items: Buffer, packets: int, size: int) -> None:
+        self.packets += packets
+        self.bytes += size
+        if isinstance(hop, str):
+            if hop:
+                self._drops[hop] += packets
+            return
+        for port in hop:
+            self.send(port, items, packets, size)
+
+    def send(self, port: Port, items: Buffer, packets: int, size: int) -> None:
+        """Seal frames for a peer and send them.
+
+        Args:
+            port: The peer.
+            items: Frames with their prefixes.
+            packets: How many packets they are, for the counters.
+            size: How many bytes of IP they are, for the counters.
+        """
+        keypair, handle = port.tx_keypair, port.handle
+        port.used = True
+        if keypair is None or handle is None:
+            self._stage(port, bytes(items), packets)
+            return
+        if not port.bulk_limit:
+            sent = self.sealer.send(keypair, items, handle, port.slice_size)
+        else:
+            sent = self._send_small(port, keypair, handle, items)
+        if sent:
+            port.tx_packets += packets
+            port.tx_bytes += size
+        else:
+            self._drops["queue_full"] += packets
+
+    def _send_small(self, port: Port, keypair: Keypair, handle: PathHandle, items: Buffer) -> bool:
+        """Send frames in units that suit a lossy path: none larger than need be."""
+        limit = port.bulk_limit - TAG_SIZE
+        fits = port.slice_size - TAG_SIZE
+        plains: list[bytes] = []
+        sent = True
+        unit = b""
+        view = memoryview(items)
+        offset = 0
+        while offset < len(view):
+            (word,) = PREFIX.unpack_from(view, offset)
+            begin = offset + ITEM_PREFIX
+            offset = begin + (word & 0xFFFFFF)
+            frame = view[begin:offset]
+            pieces: list[Buffer] = [frame]
+            if frame[1] and len(frame) + ITEM_PREFIX > limit:
+                _, header, segment = _GSO.unpack_from(frame)
+                room = limit - ITEM_PREFIX - _VNET - header
+                pieces = list(offload.split(frame, max(1, room // (segment or 1))))
+            for piece in pieces:
+                item = PREFIX.pack(FRAME << 24 | len(piece)) + piece
+                if unit and len(unit) + len(item) > limit:
+                    plains.append(unit)
+                    unit = b""
+                unit += item
+        plains.append(unit)
+        if max(map(len, plains)) <= fits:
+            return self.sealer.send_each(keypair, plains, handle, port.slice_size)
+        for plain in plains:
+            sent &= self.sealer.send(keypair, plain, handle, port.slice_size)
+        return sent
+
+    def _stage(self, port: Port, items: bytes, packets: int) -> None:
+        """Keep packets for a peer whose session is being made."""
+        now = self._clock()
+        self._control.wanted(port)
+        staged = port.staged
+        while staged and (len(staged) >= _MOST_STAGED or staged[0][0] < now - _STAGED_FOR):
+            staged.pop(0)
+            self._drops["peer_gone"] += 1
+        if len(items) > _FILL:  # bulk can wait for its sender
+            self._drops["peer_gone"] += packets
+        else:
+            staged.append((now, items))
+
+    def flush(self, port: Port) -> None:
+        """Send what was kept for a peer that can be reached now."""
+        staged, port.staged = port.staged, []
+        oldest = self._clock() - _STAGED_FOR
+        for since, items in staged:
+            if since < oldest:
+                self._drops["peer_gone"] += 1
+            else:
+                self.send(port, items, 1, len(items) - ITEM_PREFIX - _VNET)
+
+    def _route(self, packet: memoryview, key: int | bytes) -> Hop:
+        """Decide about a flow that is not remembered; a string is the reason of a drop."""
+        try:
+            source, destination = addresses_untrusted(packet)
+            protocol = protocol_untrusted(packet) if self.claims else -1
+        except BadPacket:
+            return "unsupported"
+        if protocol in self.claims:
+            self._claim(protocol, packet)
+            return ""
+        peers = self._control.fib().inside(source, destination)
+        found: Hop
+        if isinstance(peers, str):
+            found = peers
+        else:
+            ports = [port for port in map(self._control.port, peers) if port is not None]
+            found = ports[0].hop if len(ports) == 1 else tuple(ports) or "peer_gone"
+        # A flow is remembered by its addresses alone, which do not tell a claimed protocol; only
+        # group addresses carry those.
+        if not (self.claims and (destination[0] == 0xFF or destination[0] >> 4 == 0xE)):
+            if len(self._flows) >= _MOST_FLOWS:
+                self._flows.clear()
+            self._flows[key] = found
+        return found
+
+    def _claim(self, protocol: int, packet: memoryview) -> None:
+        try:
+            self.claims[protocol](packet)
+        except BadPacket:
+            self._drops["bad_packet"] += 1

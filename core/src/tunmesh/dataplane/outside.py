@@ -1,0 +1,294 @@
+"""The way of a packet from the mesh: from a path to this host.
+
+Every source is checked: a packet reaches the host only if its sender, whom the session has
+authenticated, owns the source and this node the destination. Once a flow was found to be
+allowed it is remembered in the sender's `Port`.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import InvalidTag
+
+from tunmesh import offload
+from tunmesh.errors import BadPacket
+from tunmesh.packet import addresses_untrusted
+from tunmesh.session.units import (
+    DATA,
+    FRAME,
+    HEADER,
+    HEADER_SIZE,
+    ITEM_PREFIX,
+    LENGTH_BITS,
+    LENGTH_MASK,
+    PREFIX,
+    TAG_SIZE,
+    Header,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tunmesh.counters import Drops
+    from tunmesh.dataplane.port import Control, Port
+    from tunmesh.interfaces.transport import PathHandle
+    from tunmesh.interfaces.tun import Buffer, Tun
+    from tunmesh.session.keypair import Keypair
+
+_VNET = 10
+_GSO = struct.Struct("<xBHH")  # of a virtio_net_hdr: gso_type, hdr_len, gso_size
+_FLOW4 = struct.Struct("!Q")
+_SMALLEST_FRAME = _VNET + 20
+_SMALLEST_DATAGRAM = HEADER_SIZE + TAG_SIZE
+#: Packets that a kernel takes as one UDP superpacket (UDP_MAX_SEGMENTS of older kernels).
+_MOST_COALESCED = 64
+#: Flows of one peer that are remembered; beyond it the memory is dropped and learned again.
+_MOST_VERIFIED = 4096
+_UDP = 17
+_ALL_OFFLOADS = frozenset({"csum", "tso4", "tso6", "uso4", "uso6"})
+
+
+class Outside:
+    """Opens what transports deliver and writes it to the device.
+
+    Args:
+        tun: The device.
+        control: Knows the routes, and takes everything that is no packet.
+        drops: Where dropped packets are counted.
+        clock: The time in seconds, for what waits.
+
+    Attributes:
+        keypairs: By receiver index.
+        packets: Packets written to the device.
+        bytes: Their bytes.
+    """
+
+    def __init__(
+        self, tun: Tun, control: Control, drops: Drops, clock: Callable[[], float]
+    ) -> None:
+        self.keypairs: dict[int, Keypair] = {}
+        self.packets = self.bytes = 0
+        self._tun = tun
+        self._control = control
+        self._drops = drops
+        self._clock = clock
+        self._adapts = not tun.offloads >= _ALL_OFFLOADS
+        self._coalesces = tun.offloads >= {"csum", "uso4", "uso6"}
+
+    def receive(self, handle: PathHandle, data: memoryview, segment_size: int) -> None:
+        """Take datagrams from a transport (`Inbound.receive`)."""
+        length = len(data)
+        handle.rx_bytes += length
+        if length < _SMALLEST_DATAGRAM or data[0] != DATA:
+            self._receive_each(handle, data, segment_size)
+            return
+        _, index, slice_size, receiver, word = HEADER.unpack_from(data)
+        keypair = self.keypairs.get(receiver)
+        size = word & LENGTH_MASK
+        if keypair is None or not slice_size:
+            self._receive_each(handle, data, segment_size)
+            return
+        count = -(-size // slice_size)
+        if (
+            index
+            or length != size + HEADER_SIZE * count
+            or (count > 1 and segment_size != slice_size + HEADER_SIZE)
+        ):
+            self._receive_each(handle, data, segment_size)
+            return
+        # Exactly one whole unit, in order: the usual case.
+        counter = word >> LENGTH_BITS
+        if not keypair.replay.check(counter):
+            self._drops["replay"] += 1
+            return
+        sealed: Buffer
+        if count == 1:
+            sealed = data[HEADER_SIZE:]
+        else:
+            sealed = b"".join(
+                [data[at : at + slice_size] for at in range(HEADER_SIZE, length, segment_size)]
+            )
+        try:
+            plain = keypair.recv_aead.decrypt(
+                (keypair.recv_iv ^ word).to_bytes(12, "big"), sealed, data[4:HEADER_SIZE]
+            )
+        except InvalidTag:
+            if count == 1:
+                self._spoiled(keypair, 1)
+            else:  # slices of several units can look like one
+                self._receive_each(handle, data, segment_size)
+            return
+        self._opened(keypair, handle, counter, plain, count)
+
+    def _receive_each(self, handle: PathHandle, data: memoryview, segment_size: int) -> None:
+        """Take datagrams one by one: slices in any order, handshakes, nonsense."""
+        for begin in range(0, len(data), max(segment_size, 1)):
+            datagram = data[begin : begin + segment_size]
+            if datagram[0] != DATA:
+                self._control.handshake(handle, bytes(datagram))
+            elif len(datagram) <= HEADER_SIZE:
+                self._drops["bad_packet"] += 1
+            else:
+                self._receive_slice(handle, datagram)
+
+    def _receive_slice(self, handle: PathHandle, datagram: memoryview) -> None:
+        header = Header._make(HEADER.unpack_from(datagram))
+        keypair = self.keypairs.get(header.receiver)
+        if keypair is None:
+            self._drops["auth_failed"] += 1
+            self._control.unknown_index(handle)
+            return
+        counter = header.word >> LENGTH_BITS
+        if not keypair.replay.check(counter):
+            self._drops["replay"] += 1
+            return
+        sealed, given_up = keypair.peer.reassembler.add(
+            keypair, header, datagram[HEADER_SIZE:], self._clock()
+        )
+        self._drops["incomplete"] += given_up
+        if sealed is None:
+            return
+        count = -(-len(sealed) // header.slice_size)
+        try:
+            plain = keypair.recv_aead.decrypt(
+                (keypair.recv_iv ^ header.word).to_bytes(12, "big"),
+                sealed,
+                datagram[4:HEADER_SIZE],
+            )
+        except InvalidTag:
+            self._spoiled(keypair, count)
+            return
+        self._opened(keypair, handle, counter, plain, count)
+
+    def _spoiled(self, keypair: Keypair, count: int) -> None:
+        """A unit did not authenticate; it is reported to its sender as loss is."""
+        self._drops["auth_failed"] += 1
+        if count > 1:
+            keypair.rx_expected += count
+
+    def _opened(
+        self, keypair: Keypair, handle: PathHandle, counter: int, plain: bytes, count: int
+    ) -> None:
+        """Deliver the items of an authentic unit."""
+        keypair.replay.mark(counter)
+        keypair.rx_units += 1
+        keypair.rx_expected += count
+        keypair.rx_got += count
+        keypair.received_bytes += len(plain)
+        port: Port = keypair.peer
+        if handle is not port.rx_handle or keypair is not port.rx_keypair:
+            self._control.heard(keypair, handle)
+        end = len(plain)
+        if (
+            end > 3 * _SMALLEST_FRAME
+            and self._coalesces
+            and plain[0] == FRAME
+            and self._deliver_coalesced(port, plain)
+        ):
+            return
+        view = memoryview(plain)
+        verified, drops = port.verified, self._drops
+        frames: list[Buffer] = []
+        offset = 0
+        while offset + ITEM_PREFIX <= end:
+            (word,) = PREFIX.unpack_from(plain, offset)
+            begin = offset + ITEM_PREFIX
+            offset = begin + (word & 0xFFFFFF)
+            if offset > end:
+                drops["bad_packet"] += 1
+                break
+            if word >> 24 != FRAME:
+                self._control.item(keypair, handle, word >> 24, plain[begin:offset])
+                continue
+            frame = view[begin:offset]
+            try:
+                offload.check_frame_untrusted(frame)
+            except BadPacket:
+                drops["bad_packet"] += 1
+                continue
+            packet = begin + _VNET
+            key: int | bytes
+            if plain[packet] >> 4 == 4:
+                (key,) = _FLOW4.unpack_from(plain, packet + 12)
+            else:
+                key = plain[packet + 8 : packet + 40]
+            if key in verified or self._verify(port, view[packet:offset], key):
+                frames.append(frame)
+                self._count_in(port, frame)
+        if frames:
+            self._write(frames)
+
+    def _deliver_coalesced(self, port: Port, plain: bytes) -> bool:
+        """Deliver a unit of equal UDP packets of one flow as few superpackets.
+
+        What a kernel's receive offload would do: one write instead of dozens.
+        """
+        (word,) = PREFIX.unpack_from(plain)
+        stride = ITEM_PREFIX + (word & 0xFFFFFF)
+        count, rest = divmod(len(plain), stride)
+        packet = ITEM_PREFIX + _VNET
+        four = plain[packet] >> 4 == 4
+        if count < 3 or rest or plain[packet + (9 if four else 6)] != _UDP:
+            return False
+        view = memoryview(plain)
+        try:
+            offload.check_frame_untrusted(view[ITEM_PREFIX:stride])
+        except BadPacket:
+            return False
+        key: int | bytes
+        if four:
+            (key,) = _FLOW4.unpack_from(plain, packet + 12)
+        else:
+            key = plain[packet + 8 : packet + 40]
+        most = min(_MOST_COALESCED, 65_000 // (stride - packet))
+        frames: list[Buffer] = []
+        for first in range(0, count, most):
+            frame = offload.coalesce_udp(plain, first * stride, stride, min(most, count - first))
+            if frame is None:
+                return False
+            frames.append(frame)
+        if key not in port.verified and not self._verify(port, view[packet:stride], key, count):
+            return True
+        port.rx_packets += count
+        port.rx_bytes += count * (stride - packet)
+        self.packets += count
+        self.bytes += count * (stride - packet)
+        self._drops["tun_error"] += self._tun.write_batch(frames)
+        return True
+
+    def _verify(self, port: Port, packet: memoryview, key: int | bytes, count: int = 1) -> bool:
+        """Whether a peer may send this flow here; remembered if so, counted if not."""
+        try:
+            reason = self._control.fib().outside(port.node_id, *addresses_untrusted(packet))
+        except BadPacket:
+            reason = "bad_packet"
+        if reason is not None:
+            self._drops[reason] += count
+            return False
+        if len(port.verified) >= _MOST_VERIFIED:
+            port.verified.clear()
+        port.verified.add(key)
+        return True
+
+    def _count_in(self, port: Port, frame: memoryview) -> None:
+        packets, size = 1, len(frame) - _VNET
+        if frame[1]:
+            _, header, segment = _GSO.unpack_from(frame)
+            packets = -(-(size - header) // (segment or 1)) or 1
+            size += (packets - 1) * header
+        port.rx_packets += packets
+        port.rx_bytes += size
+        self.packets += packets
+        self.bytes += size
+
+    def _write(self, frames: list[Buffer]) -> None:
+        if self._adapts:
+            offloads = self._tun.offloads
+            frames = [piece for frame in frames for piece in offload.adapt(frame, offloads)]
+        self._drops["tun_error"] += self._tun.write_batch(frames)
+
+    def write_packet(self, packet: Buffer) -> None:
+        """Give this host an IP packet, as if it had come from the mesh."""
+        self._drops["tun_error"] += self._tun.write_batch([bytes(_VNET) + packet])

@@ -1,0 +1,126 @@
+"""From what nodes announce to the forwarding table, compiled when it is first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from typing import TypeAlias
+
+from tunmesh.interfaces.policy import Route
+from tunmesh.interfaces.tun import Interface, Network
+from tunmesh.routing.broadcast import broadcast_routes
+from tunmesh.routing.fib import Fib
+from tunmesh.routing.rib import Rib
+from tunmesh.routing.unicast import Acceptance, routes_of_record
+
+Address: TypeAlias = IPv4Address | IPv6Address
+
+_BROADCAST = "broadcast"
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What another node holds.
+
+    Attributes:
+        node_id: The node.
+        addresses: Those of its addresses whose claims are accepted.
+        subnets: Prefixes behind it, each with its metric.
+    """
+
+    node_id: str
+    addresses: tuple[Address, ...]
+    subnets: tuple[tuple[str, int], ...]
+
+
+class Forwarding:
+    """The routes of this node.
+
+    Changes only mark the table as void: a mesh that forms changes a thousand times before a
+    packet wants to know.
+
+    Args:
+        networks: The mesh networks.
+        accept_subnets: What other nodes may announce.
+        broadcast: Whether broadcasts are carried.
+        holdings: What the other live nodes hold now.
+        invalidated: Called when the table becomes void.
+    """
+
+    def __init__(
+        self,
+        *,
+        networks: tuple[Network, ...],
+        accept_subnets: tuple[Network, ...],
+        broadcast: bool,
+        holdings: Callable[[], Iterable[Holding]],
+        invalidated: Callable[[], None],
+    ) -> None:
+        self.addresses: tuple[Interface, ...] = ()
+        self.subnets: tuple[Network, ...] = ()
+        #: What was announced and not accepted: by node, the prefixes with the reasons.
+        self.refused: dict[str, list[tuple[Network, str]]] = {}
+        self._networks = networks
+        self._acceptance = Acceptance(networks=networks, subnets=accept_subnets)
+        self._broadcast = broadcast
+        self._holdings = holdings
+        self._invalidated = invalidated
+        self._policies: dict[str, tuple[Route, ...]] = {}
+        self._best: tuple[Route, ...] | None = ()
+        self._fib: Fib | None = None
+
+    def set_own(self, addresses: Iterable[Interface], subnets: Iterable[Network]) -> None:
+        """This node's own addresses and subnets."""
+        self.addresses = tuple(addresses)
+        self.subnets = tuple(subnets)
+        self.invalidate()
+
+    def set_policy_routes(self, policy: str, routes: Iterable[Route]) -> None:
+        """What a routing policy contributes."""
+        self._policies[policy] = tuple(routes)
+        self.invalidate()
+
+    def invalidate(self) -> None:
+        """Other nodes, or what they hold, changed."""
+        if self._best is not None:  # else nobody has looked since the last change
+            self._best = self._fib = None
+            self._invalidated()
+
+    def fib(self) -> Fib:
+        """The forwarding table."""
+        if self._fib is None:
+            self._fib = Fib(
+                self.routes(),
+                addresses=self.addresses,
+                subnets=self.subnets,
+                networks=self._networks,
+            )
+        return self._fib
+
+    def routes(self) -> tuple[Route, ...]:
+        """The routes in force."""
+        if self._best is None:
+            self._best = self._collect()
+        return self._best
+
+    def kernel_routes(self) -> tuple[Network, ...]:
+        """Subnets behind other nodes, which the host must route into the device."""
+        return tuple(route.prefix for route in self.routes() if route.kind == "subnet")
+
+    def _collect(self) -> tuple[Route, ...]:
+        rib = Rib()
+        self.refused = {}
+        nodes: dict[str, tuple[Address, ...]] = {}
+        for holding in self._holdings():
+            subnets = [(ip_network(prefix), metric) for prefix, metric in holding.subnets]
+            result = routes_of_record(holding.node_id, holding.addresses, subnets, self._acceptance)
+            rib.set_routes(holding.node_id, result.routes)
+            nodes[holding.node_id] = holding.addresses
+            if result.refused:
+                self.refused[holding.node_id] = result.refused
+        if self._broadcast:
+            rib.set_routes(_BROADCAST, broadcast_routes(self.addresses, self._networks, nodes))
+        for policy, routes in self._policies.items():
+            rib.set_routes(policy, routes)
+        return rib.best()

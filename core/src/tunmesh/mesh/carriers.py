@@ -1,0 +1,94 @@
+"""The transports of a node: who serves which endpoint, and which handles are in use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tunmesh.errors import EndpointError
+
+if TYPE_CHECKING:
+    from tunmesh.interfaces.transport import PathHandle, Transport
+
+#: Endpoints that others saw this node at, and that are announced besides its own.
+_MOST_OBSERVED = 4
+
+
+class Carriers:
+    """The transports of a node.
+
+    Args:
+        advertise: Endpoints to announce instead of the transports' own.
+
+    Attributes:
+        transports: In the order of preference.
+    """
+
+    def __init__(self, advertise: tuple[str, ...]) -> None:
+        self.transports: list[Transport] = []
+        self._advertise = advertise
+        self._schemes: dict[str, Transport] = {}
+        self._users: dict[PathHandle, int] = {}
+        self._observed: dict[str, None] = {}
+
+    def add(self, transport: Transport) -> None:
+        """Use a transport that listens; of two with one scheme the first is used."""
+        self.transports.append(transport)
+        for scheme in transport.schemes:
+            self._schemes.setdefault(scheme, transport)
+
+    def of(self, url: str) -> Transport | None:
+        """The transport that serves a URL."""
+        return self._schemes.get(url.partition("://")[0])
+
+    def connect(self, endpoint: str) -> PathHandle:
+        """A handle for an endpoint.
+
+        Raises:
+            EndpointError: No transport here can reach it.
+        """
+        transport = self.of(endpoint)
+        if transport is None:
+            raise EndpointError(f"no transport serves {endpoint}")
+        return transport.connect(endpoint)
+
+    def adopt(self, handle: PathHandle) -> None:
+        """One more user of a handle."""
+        users = self._users.get(handle, 0)
+        if not users:
+            handle.transport.adopt(handle)
+        self._users[handle] = users + 1
+
+    def release(self, handle: PathHandle) -> None:
+        """One user less."""
+        users = self._users.get(handle, 0)
+        if users > 1:
+            self._users[handle] = users - 1
+        elif users:
+            del self._users[handle]
+            handle.transport.release(handle)
+
+    def closed(self, handle: PathHandle) -> None:
+        """The transport has forgotten the handle."""
+        self._users.pop(handle, None)
+
+    def uses(self, handle: PathHandle) -> bool:
+        """Whether the handle is in use."""
+        return handle in self._users
+
+    def endpoints(self) -> tuple[str, ...]:
+        """Where this node can be reached, best first."""
+        found = dict.fromkeys(self._advertise)
+        if not found:
+            for transport in self.transports:
+                found.update(dict.fromkeys(transport.local_endpoints()))
+        found.update(self._observed)
+        return tuple(found)
+
+    def saw(self, observed: str | None) -> bool:
+        """Another node told where it sees this one, as behind a NAT; whether that is news."""
+        if observed is None or len(self._observed) >= _MOST_OBSERVED:
+            return False
+        if observed in self.endpoints():
+            return False
+        self._observed[observed] = None
+        return True

@@ -1,0 +1,217 @@
+"""The paths of one peer, and which of them carries traffic.
+
+The best live path is active: by priority, then by whether it answers, then by round-trip time.
+Among equals the one in use stays. When the peer moves, its datagrams come along a new path; that
+is proven first, then the old one gets a last chance to answer (a *duel*): who copies datagrams
+from another address, faster than the original, must not draw the traffic there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from tunmesh.peering.path import DEAD_AFTER, Path
+
+if TYPE_CHECKING:
+    from tunmesh.interfaces.transport import PathHandle
+    from tunmesh.peering.services import Services
+
+#: Paths kept for one peer. A NAT that changes the port of every datagram must not fill memory.
+_MOST_PATHS = 8
+#: A peer that moved is believed when its old path stays silent for this long.
+_DUEL = 0.3
+#: Not more often than this a path is asked because something came along it.
+_CHALLENGE = 0.1
+#: A better path takes over only if it is better by this factor in round-trip time.
+_BETTER = 0.7
+#: A difference of this many seconds is noise, whatever the factor.
+_NOISE = 0.001
+#: Dead paths to endpoints that the peer does not announce are forgotten after this.
+_FORGOTTEN = 60.0
+
+
+class Paths:
+    """The paths of one peer.
+
+    Args:
+        services: The mesh.
+        send_probe: Sends a probe's body along a path.
+
+    Attributes:
+        active: The path that carries traffic; None if none is alive.
+        reason: Why it was chosen.
+    """
+
+    def __init__(self, services: Services, send_probe: Callable[[Path, bytes], None]) -> None:
+        self.active: Path | None = None
+        self.reason = ""
+        self._services = services
+        self._send_probe = send_probe
+        self._paths: dict[PathHandle, Path] = {}
+        self._duel: tuple[Path, float] | None = None
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(list(self._paths.values()))  # a copy: paths come and go meanwhile
+
+    def get(self, handle: PathHandle) -> Path | None:
+        """The path with a handle, if there is one."""
+        return self._paths.get(handle)
+
+    def ensure(self, handle: PathHandle, now: float) -> Path:
+        """The path with a handle, new if need be."""
+        path = self._paths.get(handle)
+        if path is None:
+            if len(self._paths) >= _MOST_PATHS:
+                spare = [path for path in self if path is not self.active]
+                self.forget(min(spare, key=lambda path: (path.state == "up", path.since)))
+            path = self._paths[handle] = Path(handle, now)
+            self._services.adopt(handle)
+        return path
+
+    def forget(self, path: Path) -> None:
+        """Do without a path; not the active one."""
+        del self._paths[path.handle]
+        self._services.release(path.handle)
+
+    def forget_dead(self, announced: Callable[[str], bool], now: float) -> None:
+        """Do without paths that are dead for long and lead where the peer does not say it is."""
+        for path in self:
+            if (
+                path.state != "up"
+                and path.since < now - _FORGOTTEN
+                and not announced(path.handle.endpoint)
+            ):
+                self.forget(path)
+
+    def clear(self) -> None:
+        """Do without all."""
+        self.active = self._duel = None
+        for path in self:
+            self.forget(path)
+
+    # ------------------------------------------------------------------ probing
+
+    def ask(self, path: Path, now: float) -> None:
+        """Probe a path now."""
+        self._send_probe(path, path.probe(now))
+
+    def challenge(self, handle: PathHandle, now: float) -> None:
+        """Ask along a path that something came from, before it is believed."""
+        path = self.ensure(handle, now)
+        if path.challenged_at < now - _CHALLENGE:
+            path.challenged_at = now
+            self.ask(path, now)
+
+    def proven(self, path: Path, now: float, reason: str) -> None:
+        """A handshake went along a path, which proves it."""
+        path.become("up", now)
+        path.answered_at = now
+        path.next_probe = now
+        self.choose(now, reason)
+
+    def answered(self, path: Path, now: float) -> None:
+        """A probe was answered along a path."""
+        active = self.active
+        if path.state == "up":
+            if path is not active:
+                self.choose(now, "better")
+            return
+        path.become("up", now)
+        if (
+            active is None
+            or active.state != "up"
+            or active.handle.transport.priority != path.handle.transport.priority
+        ):
+            self.choose(now, "validated")
+        elif self._duel is None and active.answered_at < now - _CHALLENGE:
+            self.ask(active, now)
+            self._duel = (path, now + max(_DUEL, 3 * (active.rtt or 0.0)))
+
+    def probe_due(self, now: float, *, busy: bool) -> None:
+        """Probe the paths whose time has come.
+
+        Args:
+            now: The time.
+            busy: Whether the active path carried traffic lately.
+        """
+        for path in self:
+            if now < path.next_probe:
+                continue
+            if path.state == "up" and path.unanswered + 1 > DEAD_AFTER:
+                self.dead(path, now, "no answer")
+                continue
+            self.ask(path, now)
+            if path.state == "trying" and path.unanswered >= DEAD_AFTER:
+                path.become("down", now)
+            interval = self._interval(path, busy=busy)
+            path.next_probe = now + interval * self._services.rng.uniform(0.9, 1.0)
+
+    def _interval(self, path: Path, *, busy: bool) -> float:
+        timing = self._services.timing
+        if path.state == "down":
+            return timing.standby_probe
+        if path.unanswered or path.state == "trying" or (path is self.active and busy):
+            return timing.path_probe
+        return timing.keepalive if path is self.active else timing.standby_probe
+
+    # ------------------------------------------------------------------- choice
+
+    def dead(self, path: Path, now: float, reason: str) -> None:
+        """A path is dead; it is probed now and then, and may come back."""
+        path.become("down", now)
+        path.next_probe = now + self._services.timing.standby_probe
+        self.choose(now, reason)
+
+    def settle(self, now: float) -> None:
+        """End a duel whose time is over: the old path answered, or the peer has moved."""
+        if self._duel is None or now < self._duel[1]:
+            return
+        path, deadline = self._duel
+        self._duel = None
+        active = self.active
+        if active is not None and path.state == "up" and active.answered_at < deadline - _DUEL:
+            self.dead(active, now, "moved")
+
+    def choose(self, now: float, reason: str) -> None:
+        """Let the best live path carry the traffic."""
+        live = [path for path in self if path.state == "up"]
+        best = max(live, key=_quality, default=None)
+        active = self.active
+        if (
+            best is not None
+            and active is not None
+            and active.state == "up"
+            and not _clearly_better(best, active)
+        ):
+            return
+        if best is not active:
+            self.active = best
+            self._duel = None
+            self.reason = reason
+            if best is not None:
+                best.next_probe = min(best.next_probe, now + self._services.timing.path_probe)
+
+    def next_deadline(self) -> float:
+        """When `probe_due` or `settle` has something to do."""
+        deadline = self._duel[1] if self._duel is not None else float("inf")
+        for path in self._paths.values():
+            deadline = min(deadline, path.next_probe)
+        return deadline
+
+
+def _quality(path: Path) -> tuple[int, bool, float]:
+    rtt = path.rtt if path.rtt is not None else float("inf")
+    return path.handle.transport.priority, not path.unanswered, -rtt
+
+
+def _clearly_better(path: Path, active: Path) -> bool:
+    """Whether to leave a live path for another: traffic must not swing between equals."""
+    priority = path.handle.transport.priority - active.handle.transport.priority
+    if priority:
+        return priority > 0
+    if active.unanswered > 1 and not path.unanswered:
+        return True
+    if path.rtt is None or active.rtt is None:
+        return False
+    return path.rtt < _BETTER * active.rtt - _NOISE

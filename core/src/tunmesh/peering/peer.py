@@ -1,0 +1,375 @@
+"""A peer: one session, many paths, and the reliable channel inside.
+
+Sans-I/O: datagrams leave through the transports' synchronous `send`, the time is an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from tunmesh.dataplane import Port
+from tunmesh.errors import BadPacket, EndpointError
+from tunmesh.peering.channel import Channel
+from tunmesh.peering.path import Path, probe_reply_untrusted
+from tunmesh.peering.paths import Paths
+from tunmesh.peering.schedule import retry_delay
+from tunmesh.session.session import Session
+from tunmesh.session.units import CONFIRM, CONTROL, PAD, PROBE, PROBE_REPLY, item
+
+if TYPE_CHECKING:
+    from tunmesh.interfaces.transport import PathHandle
+    from tunmesh.peering.services import Services
+    from tunmesh.session.events import Remote
+    from tunmesh.session.keypair import Keypair
+
+#: A peer without session that nothing was heard of for so long may be forgotten.
+_IDLE = 30.0
+#: Endpoints of one peer that are tried.
+_MOST_ENDPOINTS = 6
+#: Handshakes of one peer that wait for their first unit.
+_MOST_CONFIRMING = 8
+#: Tries of a rekey on the active path alone, before all endpoints are tried.
+_REKEY_ALONE = 3
+#: Tries of a handshake after which the peer is looked for anew.
+_SOUGHT_ELSEWHERE = 5
+#: The session's age is looked at this often.
+_HOUSEKEEPING = 1.0
+
+
+class Peer:
+    """Another node, as this one sees it.
+
+    Args:
+        node_id: Its id.
+        static: Its X25519 public key.
+        own_static: This node's X25519 public key.
+        services: The mesh.
+        now: The time.
+
+    Attributes:
+        port: What the data plane sees of it.
+        up: Whether the session is confirmed and a path is alive.
+        wanted: Whether a session is to be kept; else it is made when packets want it, and ages out.
+        last_heard: When something authentic came last, beyond packets.
+        observed: This node's endpoint as the peer sees it.
+    """
+
+    def __init__(
+        self, node_id: str, static: bytes, own_static: bytes, services: Services, now: float
+    ) -> None:
+        self.node_id = node_id
+        self.static = static
+        self.port = Port(node_id)
+        self.session = Session(own_static, static, services.session_timing)
+        self.channel = Channel(services.rng)
+        self.paths = Paths(services, self._send_probe)
+        self.up = False
+        self.wanted = True
+        self.last_heard = now
+        self.observed: str | None = None
+        self._services = services
+        self._boot_id = b""
+        self._overruns = 0
+        self._endpoints: dict[str, None] = {}
+        self._attempt = -1  # of the handshake being made; negative if none is
+        self._next_attempt = float("inf")
+        self._housekeeping = now + _HOUSEKEEPING
+        self._confirming: dict[Keypair, PathHandle] = {}
+
+    def __repr__(self) -> str:
+        return f"<Peer {self.node_id[:8]} {'up' if self.up else 'connecting'}>"
+
+    # --------------------------------------------------------------- endpoints
+
+    def set_endpoints(self, endpoints: Iterable[str], now: float) -> None:
+        """The endpoints that the peer announces, best first."""
+        announced = dict.fromkeys(list(endpoints)[:_MOST_ENDPOINTS])
+        if announced != self._endpoints:
+            self._endpoints = announced
+            if self.up:
+                self._try_endpoints(now)
+
+    def add_endpoint(self, endpoint: str) -> None:
+        """An endpoint that was heard of elsewhere, as from the configuration."""
+        if len(self._endpoints) < _MOST_ENDPOINTS:
+            self._endpoints.setdefault(endpoint)
+
+    def has_endpoint(self, endpoint: str) -> bool:
+        """Whether the peer may be there."""
+        return endpoint in self._endpoints or any(
+            path.handle.endpoint == endpoint for path in self.paths
+        )
+
+    def _handles(self) -> list[PathHandle]:
+        """The announced endpoints that some transport here can reach."""
+        handles = []
+        for endpoint in self._endpoints:
+            try:
+                handles.append(self._services.connect(endpoint))
+            except EndpointError:
+                continue  # of a transport or an address family that this host lacks
+        return handles
+
+    def _try_endpoints(self, now: float) -> None:
+        """Have a path for every endpoint: one of them may be better, or needed soon."""
+        for handle in self._handles():
+            self.paths.ensure(handle, now)
+        self._services.reschedule(self)
+
+    def path_shrunk(self, handle: PathHandle, now: float) -> None:
+        """A path carries smaller datagrams than was thought."""
+        if self.paths.get(handle) is not None:
+            self._follow(now)
+
+    def path_closed(self, handle: PathHandle, reason: str, now: float) -> None:
+        """The transport lost a path."""
+        path = self.paths.get(handle)
+        if path is not None:
+            self.paths.dead(path, now, reason)
+            self._follow(now)
+            if path is not self.paths.active:
+                self.paths.forget(path)
+
+    # --------------------------------------------------------------- handshakes
+
+    @property
+    def dialing(self) -> bool:
+        """Whether a session is being made."""
+        return self._attempt >= 0
+
+    def dial(self, now: float, delay: float = 0.0) -> None:
+        """Begin to make a session, unless that is under way already."""
+        if self._attempt < 0:
+            self._attempt = 0
+            self._next_attempt = now + delay
+            self._services.reschedule(self)
+
+    def retry(self, now: float) -> None:
+        """Send an initiation at once: the last one was answered with a cookie or a challenge."""
+        if self._attempt >= 0:
+            self._next_attempt = now
+            self._services.reschedule(self)
+
+    def _dialed(self) -> None:
+        self._attempt, self._next_attempt = -1, float("inf")
+
+    def _initiate(self, now: float) -> None:
+        self._attempt += 1
+        self._next_attempt = now + retry_delay(self._attempt, self._services.rng)
+        if self._attempt > _SOUGHT_ELSEWHERE:
+            self._services.peer_suspect(self, now)
+        datagram = self._services.initiation(self.static, now)
+        if datagram is None:
+            return
+        active = self.paths.active
+        handles: dict[PathHandle, None] = {}
+        if active is not None:
+            handles[active.handle] = None
+        if active is None or self._attempt > _REKEY_ALONE:
+            handles.update(dict.fromkeys(path.handle for path in self.paths))
+            handles.update(dict.fromkeys(self._handles()))
+        for handle in handles:
+            handle.transport.send(handle, (datagram,), len(datagram))
+
+    def established(self, keypair: Keypair, remote: Remote, handle: PathHandle, now: float) -> None:
+        """A handshake succeeded; `handle` is where its last message came from."""
+        keypair.peer = self.port
+        self._services.install(keypair)
+        self._services.uninstall(self.session.install(keypair, now))
+        if keypair.initiator:
+            self.observed = remote.observed
+            self._confirmed(keypair, handle, now)
+            self._send_item(handle, CONFIRM, b"")
+        else:  # nothing is committed before the peer has shown that it holds the keys
+            self._confirming[keypair] = handle
+            while len(self._confirming) > _MOST_CONFIRMING:
+                del self._confirming[next(iter(self._confirming))]
+        self._services.reschedule(self)
+
+    def _confirmed(self, keypair: Keypair, handle: PathHandle | None, now: float) -> None:
+        """Both sides have a keypair; `handle` was proven on the way, if it is given."""
+        self._dialed()
+        self.last_heard = now
+        if keypair.boot_id != self._boot_id:  # another process: what was said before is lost
+            self._boot_id = keypair.boot_id
+            self.channel.restart()
+            if self.up:
+                self._down("restarted", now)
+                self._dialed()
+        if handle is not None:
+            self.paths.proven(self.paths.ensure(handle, now), now, "handshake")
+        self._follow(now)
+        self._services.peer_heard(self, now)
+
+    # ---------------------------------------------------------------- receiving
+
+    def heard(self, keypair: Keypair, handle: PathHandle, now: float) -> None:
+        """An authentic unit came under an unexpected keypair or along an unexpected path."""
+        self.last_heard = now
+        if not keypair.confirmed:
+            self._services.uninstall(self.session.authenticated(keypair, now))
+            came_from = self._confirming.pop(keypair, None)
+            self._confirmed(keypair, handle if handle is came_from else None, now)
+        self.port.rx_keypair = keypair
+        path = self.paths.get(handle)
+        if path is not None and path.state == "up":
+            self.port.rx_handle = handle
+        else:
+            self.paths.challenge(handle, now)
+            self._services.reschedule(self)
+
+    def item(
+        self, keypair: Keypair, handle: PathHandle, kind: int, body: bytes, now: float
+    ) -> None:
+        """An item of an authentic unit that is no frame.
+
+        Raises:
+            BadPacket: It is malformed.
+        """
+        self.last_heard = now
+        if kind == PROBE:
+            self._answer(keypair, handle, body)
+            self._services.peer_heard(self, now)
+            if self.paths.active is None:
+                self.paths.challenge(handle, now)
+        elif kind == PROBE_REPLY:
+            path = self.paths.get(handle)
+            if path is not None and path.answered(body, now):
+                self.paths.answered(path, now)
+                self._follow(now)
+                self._services.peer_heard(self, now)
+        elif kind == CONTROL:
+            message = self.channel.receive(body, now)
+            self._send_control(now)
+            if message is not None:
+                self._services.peer_message(self, message, now)
+        elif kind not in (CONFIRM, PAD):
+            raise BadPacket(f"item of unknown kind {kind}")
+
+    def _answer(self, keypair: Keypair, handle: PathHandle, probe: bytes) -> None:
+        """Answer a probe, with what was received so far."""
+        missed = max(keypair.replay.highest + 1 - keypair.rx_units, 0)
+        overruns = handle.transport.overruns()
+        reply = probe_reply_untrusted(
+            probe,
+            keypair.local_index,
+            keypair.rx_expected + missed,
+            keypair.rx_got,
+            overrun=overruns != self._overruns,
+        )
+        self._overruns = overruns
+        self._send_item(handle, PROBE_REPLY, reply)
+
+    # ------------------------------------------------------------------ sending
+
+    def send(self, message: bytes, now: float) -> None:
+        """Send a control message reliably."""
+        self.channel.send(message, now)
+        self._services.reschedule(self)
+
+    def ask(self, now: float) -> None:
+        """Probe the peer now, wherever it may be."""
+        for path in self.paths:
+            self.paths.ask(path, now)
+
+    def _send_control(self, now: float) -> None:
+        active = self.paths.active
+        if active is not None:
+            for body in self.channel.bodies_to_send(now):
+                self._send_item(active.handle, CONTROL, body)
+
+    def _send_probe(self, path: Path, body: bytes) -> None:
+        self._send_item(path.handle, PROBE, body)
+
+    def _send_item(self, handle: PathHandle, kind: int, body: bytes) -> None:
+        keypair = self.port.tx_keypair
+        if keypair is not None:
+            slice_size = Path.slice_size_of(handle)
+            self._services.sealer.send(keypair, item(kind, body), handle, slice_size)
+
+    # -------------------------------------------------------------------- timer
+
+    def next_deadline(self) -> float:
+        """When `handle_timer` is to be called next."""
+        deadline = min(self._next_attempt, self._housekeeping)
+        if self.up:
+            deadline = min(deadline, self.channel.next_deadline())
+        if self.port.tx_keypair is not None:
+            deadline = min(deadline, self.paths.next_deadline())
+        return deadline
+
+    def handle_timer(self, now: float) -> None:
+        """Do what is due."""
+        if now >= self._housekeeping:
+            self._housekeeping = now + _HOUSEKEEPING
+            self._keep_house(now)
+        if now >= self._next_attempt:
+            self._initiate(now)
+        if self.port.tx_keypair is not None:
+            self.paths.settle(now)
+            active = self.paths.active
+            probed = active is not None and now >= active.next_probe
+            self.paths.probe_due(now, busy=self.port.used)
+            if probed:
+                self.port.used = False
+            if self.paths.active is not None and self.paths.active.suspect:
+                self._services.peer_suspect(self, now)
+            self._follow(now)
+        if self.up:
+            self._send_control(now)
+
+    def _keep_house(self, now: float) -> None:
+        expired = self.session.expire(now)
+        self._services.uninstall(expired)
+        for keypair in expired:
+            self.port.reassembler.forget(keypair)
+            self._confirming.pop(keypair, None)
+        self._services.drops["incomplete"] += self.port.reassembler.expire(now)
+        self.paths.forget_dead(self._endpoints.__contains__, now)
+        if (self.wanted or self.port.used) and self.session.needs_handshake(now):
+            self.dial(now)
+        self._follow(now)
+
+    def idle(self, now: float) -> bool:
+        """Whether nothing has come of it for long: no session, no answer."""
+        return not self.up and now - self.last_heard > _IDLE
+
+    # -------------------------------------------------------------------- state
+
+    def _follow(self, now: float) -> None:
+        """Bring the data plane and the state in line with the session and the paths."""
+        port = self.port
+        port.tx_keypair = self.session.sending(now)
+        port.rx_keypair = self.session.current
+        active = self.paths.active
+        if active is None or port.tx_keypair is None:
+            port.handle = port.rx_handle = None
+            if self.up:
+                self._down(self.paths.reason if active is None else "session expired", now)
+            return
+        if port.handle is not active.handle:
+            port.rx_handle = active.handle
+            self._services.path_changed(self, active, self.paths.reason)
+        port.slice_size = active.slice_size
+        port.bulk_limit = active.loss.bulk_limit(active.slice_size)
+        port.handle = active.handle
+        if not self.up:
+            self.up = True
+            self._dialed()
+            self._services.peer_up(self, now)
+            self._try_endpoints(now)
+            self._services.flush(port)
+
+    def _down(self, reason: str, now: float) -> None:
+        self.up = False
+        self._services.peer_down(self, reason, now)
+        if self.wanted or self.port.used:
+            self.dial(now)
+
+    def close(self) -> None:
+        """Forget session and paths."""
+        self._services.uninstall(self.session.close())
+        self.paths.clear()
+        self.port.tx_keypair = self.port.handle = None
+        self.up = self.wanted = False

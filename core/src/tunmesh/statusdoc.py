@@ -1,0 +1,147 @@
+"""The status document of a running node, made when it is asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tunmesh import __version__
+from tunmesh.admin.status import (
+    DeviceStatus,
+    LinkStatus,
+    MeshStatus,
+    NodeStatus,
+    PeerStatus,
+    PluginStatus,
+    RouteStatus,
+    Status,
+)
+from tunmesh.session import suites
+
+if TYPE_CHECKING:
+    from tunmesh.interfaces import Tun
+    from tunmesh.mesh import Mesh
+    from tunmesh.peering.peer import Peer
+
+_MS = 1000.0
+
+
+def build(
+    mesh: Mesh,
+    tun: Tun,
+    *,
+    mesh_name: str,
+    backend: str,
+    plugins: Iterable[dict[str, Any]],
+    uptime: float,
+    healthy: bool,
+    now: float,
+) -> dict[str, Any]:
+    """The document, made of builtins."""
+    names = _names(mesh)
+    own = mesh.directory.own
+    status = Status(
+        version=__version__,
+        mesh=MeshStatus(name=mesh_name, networks=tuple(map(str, mesh.settings.networks))),
+        node=NodeStatus(
+            id=mesh.key.node_id,
+            name=own.name,
+            addresses=own.addresses,
+            subnets=tuple(prefix for prefix, _ in own.subnets),
+            endpoints=own.endpoints,
+            uptime_s=round(uptime, 3),
+            healthy=healthy,
+        ),
+        device=DeviceStatus(tun.name, backend, tun.mtu, tuple(sorted(tun.offloads))),
+        plugins=tuple(PluginStatus(**plugin) for plugin in plugins),
+        peers=tuple(
+            _peer(mesh, node_id, names[node_id], now)
+            for node_id in sorted(names, key=names.__getitem__)
+            if node_id != mesh.key.node_id
+        ),
+        routes=tuple(
+            RouteStatus(
+                str(route.prefix),
+                route.kind,
+                tuple(names.get(peer, peer) for peer in route.peers),
+                route.source,
+            )
+            for route in mesh.forwarding.routes()
+        ),
+        groups=(),
+        drops=dict(mesh.drops),
+        handshakes=dict(mesh.handshakes.counters),
+        transports={
+            transport.name: transport.statistics() for transport in mesh.carriers.transports
+        },
+        conflicts=tuple(
+            f"{conflict.address}: held by {names.get(conflict.holder, conflict.holder)}, "
+            f"claimed by {names.get(conflict.claimant, conflict.claimant)}"
+            for conflict in mesh.directory.claims.conflicts()
+        ),
+    )
+    document: dict[str, Any] = msgspec.to_builtins(status)
+    return document
+
+
+def _names(mesh: Mesh) -> dict[str, str]:
+    """A name for every node; a repeated one gets the start of its id."""
+    found = {node_id: record.name for node_id, record in mesh.directory.records.items()}
+    for node_id in mesh.peers:
+        found.setdefault(node_id, node_id[:8])
+    found[mesh.key.node_id] = mesh.directory.own.name
+    often = Counter(found.values())
+    return {
+        node_id: f"{name}#{node_id[:4]}" if often[name] > 1 else name
+        for node_id, name in found.items()
+    }
+
+
+def _peer(mesh: Mesh, node_id: str, name: str, now: float) -> PeerStatus:
+    peer = mesh.peers.get(node_id)
+    record = mesh.directory.records.get(node_id)
+    age = mesh.directory.age(node_id, now)
+    return PeerStatus(
+        id=node_id,
+        name=name,
+        addresses=tuple(map(str, mesh.directory.claims.owned(node_id))),
+        subnets=tuple(prefix for prefix, _ in record.subnets) if record else (),
+        state=_state(mesh, node_id, peer),
+        via="direct",
+        links=_links(peer, now) if peer else (),
+        rx_packets=peer.port.rx_packets if peer else 0,
+        tx_packets=peer.port.tx_packets if peer else 0,
+        rx_bytes=peer.port.rx_bytes if peer else 0,
+        tx_bytes=peer.port.tx_bytes if peer else 0,
+        last_seen_s=round(age, 3) if age < float("inf") else None,
+    )
+
+
+def _state(mesh: Mesh, node_id: str, peer: Peer | None) -> str:
+    if peer is not None and peer.up:
+        return "up"
+    if node_id in mesh.directory.records and not mesh.directory.live(node_id):
+        return "stale"
+    return "connecting" if peer is not None and peer.dialing else "down"
+
+
+def _links(peer: Peer, now: float) -> tuple[LinkStatus, ...]:
+    keypair = peer.session.current
+    return tuple(
+        LinkStatus(
+            transport=path.handle.transport.name,
+            endpoint=path.handle.endpoint,
+            state=path.state,
+            active=path is peer.paths.active,
+            rtt_ms=round(path.rtt * _MS, 3) if path.rtt is not None else None,
+            mtu=path.handle.max_datagram,
+            cipher=suites.NAMES[keypair.suite] if keypair else "",
+            handshake_age_s=round(now - keypair.created, 3) if keypair else None,
+            rx_bytes=path.handle.rx_bytes,
+            tx_bytes=path.handle.tx_bytes,
+        )
+        for path in peer.paths
+    )

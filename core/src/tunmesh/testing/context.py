@@ -1,0 +1,248 @@
+"""What the core hands to a plugin, for tests of plugins: no node, no event loop."""
+
+from __future__ import annotations
+
+import ipaddress
+import select
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, NamedTuple
+
+from anyio.abc import TaskGroup
+
+from tunmesh.interfaces.transport import Inbound, PathHandle
+from tunmesh.interfaces.tun import Network
+from tunmesh.testing.clock import VirtualClock
+
+
+class FakeWatch:
+    """A descriptor that a `FakeReactor` watches."""
+
+    def __init__(self, reactor: FakeReactor, fd: int) -> None:
+        self._reactor = reactor
+        self._fd = fd
+        self._open = True
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._open:
+            self._open = False
+            self._reactor.unwatch(self._fd)
+
+
+class FakeReactor:
+    """Watches real descriptors, but only while the test says so."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._callbacks: dict[int, Callable[[], None]] = {}
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> FakeWatch:
+        """As `tunmesh.interfaces.Reactor.watch`."""
+        if fd in self._callbacks:
+            raise ValueError(f"descriptor {fd} is watched already")
+        self._callbacks[fd] = callback
+        self._poll.register(fd, select.POLLIN)
+        return FakeWatch(self, fd)
+
+    def unwatch(self, fd: int) -> None:
+        """Stop watching a descriptor."""
+        del self._callbacks[fd]
+        self._poll.unregister(fd)
+
+    @property
+    def watched(self) -> frozenset[int]:
+        """The descriptors being watched: none should be left when a plugin's object closed."""
+        return frozenset(self._callbacks)
+
+    def poll(self, timeout: float = 0.0) -> int:
+        """Wait until something is readable, make the callbacks, and tell how many there were."""
+        ready = self._poll.poll(timeout * 1000)
+        for fd, _ in ready:
+            callback = self._callbacks.get(fd)
+            if callback is not None:  # not closed by one of the callbacks before
+                callback()
+        return len(ready)
+
+    def poll_until(self, condition: Callable[[], bool], timeout: float = 5.0) -> None:
+        """Poll until the condition holds.
+
+        Raises:
+            TimeoutError: Nothing was readable for `timeout` seconds, and it still does not hold.
+        """
+        while not condition():
+            if not self.poll(timeout):
+                raise TimeoutError(f"nothing happened for {timeout} seconds")
+
+
+class FakeContext:
+    """A `Context` of any role.
+
+    Args:
+        options: The plugin's options.
+        name: The plugin's name.
+        node_name: This node's name; the id is made from it.
+        clock: Its `now` is the context's.
+        reactor: A new one by default.
+        tasks: Where the plugin's tasks run; without it they wait in `started`.
+
+    Attributes:
+        started: Tasks that the plugin started and that did not run yet; see `run_started`.
+    """
+
+    def __init__(
+        self,
+        options: object = None,
+        *,
+        name: str = "fake",
+        node_name: str = "node",
+        clock: VirtualClock | None = None,
+        reactor: FakeReactor | None = None,
+        tasks: TaskGroup | None = None,
+    ) -> None:
+        self.name = name
+        self.options: Any = options
+        self.node_name = node_name
+        self.node_id = node_name.encode().hex().ljust(32, "0")[:32]
+        self.clock = clock or VirtualClock()
+        self.reactor = reactor or FakeReactor()
+        self._tasks = tasks
+        self.started: deque[tuple[Callable[..., Awaitable[Any]], tuple[Any, ...]]] = deque()
+        self._calls: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+
+    def now(self) -> float:
+        """The clock's time."""
+        return self.clock.now()
+
+    def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        """Run the task in the given task group, or remember it in `started`."""
+        if self._tasks is None:
+            self.started.append((function, args))
+            return
+
+        async def run() -> None:
+            await function(*args)
+
+        self._tasks.start_soon(run)
+
+    def call_soon_threadsafe(self, function: Callable[..., None], *args: Any) -> None:
+        """Remember the call; `run_calls` makes it."""
+        self._calls.append((function, args))
+
+    async def run_started(self) -> None:
+        """Run the tasks in `started`, one after another, until none is left."""
+        while self.started:
+            function, args = self.started.popleft()
+            await function(*args)
+
+    def run_calls(self) -> None:
+        """Make the calls that other threads asked for."""
+        while self._calls:
+            function, args = self._calls.popleft()
+            function(*args)
+
+
+class Received(NamedTuple):
+    """One call of `Inbound.receive`."""
+
+    handle: PathHandle
+    data: bytes
+    segment_size: int
+
+    def datagrams(self) -> list[bytes]:
+        """The datagrams one by one."""
+        size = self.segment_size
+        return [self.data[start : start + size] for start in range(0, len(self.data), size)]
+
+
+class RecordingInbound:
+    """An `Inbound` that remembers.
+
+    Attributes:
+        received: What was received, oldest first.
+        refused: (handle, size) of datagrams that were too big.
+        closed: (handle, reason) of paths that closed.
+        changes: How often the local endpoints changed.
+    """
+
+    def __init__(self) -> None:
+        self.received: list[Received] = []
+        self.refused: list[tuple[PathHandle, int]] = []
+        self.closed: list[tuple[PathHandle, str]] = []
+        self.changes = 0
+
+    def receive(self, handle: PathHandle, data: memoryview, segment_size: int) -> None:
+        """Remember datagrams."""
+        self.received.append(Received(handle, bytes(data), segment_size))
+
+    def too_big(self, handle: PathHandle, size: int) -> None:
+        """Remember a refusal."""
+        self.refused.append((handle, size))
+
+    def path_closed(self, handle: PathHandle, reason: str) -> None:
+        """Remember a closed path."""
+        self.closed.append((handle, reason))
+
+    def endpoints_changed(self) -> None:
+        """Count a change."""
+        self.changes += 1
+
+    def datagrams(self) -> list[bytes]:
+        """All datagrams received so far, one by one."""
+        return [datagram for entry in self.received for datagram in entry.datagrams()]
+
+
+class FakeTransportContext(FakeContext):
+    """A `TransportContext`.
+
+    Args:
+        options: The transport's options.
+        inbound: Where datagrams go; a `RecordingInbound` by default.
+        overlay: Prefixes that lie inside the mesh.
+        **rest: As `FakeContext`.
+
+    Attributes:
+        inbound: Where datagrams go.
+    """
+
+    def __init__(
+        self,
+        options: object = None,
+        *,
+        inbound: Inbound | None = None,
+        overlay: Iterable[str] = (),
+        **rest: Any,
+    ) -> None:
+        super().__init__(options, **rest)
+        self.inbound: Any = RecordingInbound() if inbound is None else inbound
+        self._overlay = [ipaddress.ip_network(prefix) for prefix in overlay]
+
+    def is_overlay(self, address: str) -> bool:
+        """Whether one of the prefixes holds the address."""
+        ip = ipaddress.ip_address(address)
+        return any(ip in prefix for prefix in self._overlay)
+
+
+class FakeTunContext(FakeContext):
+    """A `TunContext`.
+
+    Args:
+        options: The backend's options.
+        networks: The mesh networks.
+        **rest: As `FakeContext`.
+
+    Attributes:
+        mesh_networks: The mesh networks.
+        lost: Reasons for which the device was said to be gone.
+    """
+
+    def __init__(
+        self, options: object = None, *, networks: Iterable[str] = (), **rest: Any
+    ) -> None:
+        super().__init__(options, **rest)
+        self.mesh_networks: tuple[Network, ...] = tuple(map(ipaddress.ip_network, networks))
+        self.lost: list[str] = []
+
+    def device_lost(self, reason: str) -> None:
+        """Remember the reason."""
+        self.lost.append(reason)
