@@ -1,0 +1,1 @@
+"""The UDP transport for tunmesh."""

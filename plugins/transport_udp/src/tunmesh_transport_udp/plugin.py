@@ -1,0 +1,26 @@
+"""The hooks of the entry point ``udp``; everything else is imported when the node starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tunmesh.plugin import Transport, TransportContext, TransportRegistration, hookimpl
+from tunmesh_transport_udp.options import Options
+
+
+def _build(context: TransportContext) -> Transport:
+    from tunmesh_transport_udp.transport import UdpTransport  # noqa: PLC0415 - not for `--help`
+
+    return UdpTransport(context)
+
+
+@hookimpl
+def tunmesh_transports() -> Iterable[TransportRegistration]:
+    """Offer the transport over UDP."""
+    return [
+        TransportRegistration(
+            summary="UDP over IPv4 and IPv6, with segmentation and receive offloads",
+            factory=_build,
+            options=Options,
+        )
+    ]

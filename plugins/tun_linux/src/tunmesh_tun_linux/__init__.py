@@ -1,0 +1,1 @@
+"""The Linux TUN device for tunmesh."""

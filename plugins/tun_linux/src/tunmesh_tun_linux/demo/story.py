@@ -1,0 +1,256 @@
+"""What the demo does, step by step."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, TypeAlias
+
+from tunmesh_tun_linux.demo import meter, namespaces
+from tunmesh_tun_linux.demo.namespaces import DemoError, underlay_address
+from tunmesh_tun_linux.demo.nodes import DEVICE, Node
+from tunmesh_tun_linux.demo.ping import ping
+from tunmesh_tun_linux.demo.screen import Screen, Step, Table
+from tunmesh_tun_linux.demo.worker import Worker
+
+_TICK = 0.05  # seconds between two looks
+_START_TIMEOUT = 15.0
+_MESH_TIMEOUT = 30.0
+_PINGS = 5
+_PING_TIMEOUT = 1.0
+_TCP_SECONDS = 2.0
+_UDP_SECONDS = 1.5
+_WORKER_TIMEOUT = 30.0
+#: More columns do not fit a terminal.
+_WIDEST_MATRIX = 8
+
+#: Where something runs, what runs there, and its arguments.
+_Job: TypeAlias = tuple[Node, Callable[..., Any], tuple[Any, ...]]
+
+
+def build_network(screen: Screen, nodes: Sequence[Node]) -> None:
+    """Make a host for each node, and a network between them."""
+    with screen.step("network") as step:
+        namespaces.create([namespaces.UNDERLAY, *(node.namespace for node in nodes)])
+        namespaces.build_underlay(len(nodes))
+        first, last = underlay_address(1), underlay_address(len(nodes))
+        step.update(f"{len(nodes)} hosts on a bridge, {first} to {last}")
+
+
+def form_mesh(screen: Screen, nodes: Sequence[Node], plugins: Sequence[str]) -> None:
+    """Start every node, and wait until each of them has a session with each other."""
+    first, *others = nodes
+    with screen.step(first.name) as step:
+        first.start(plugins, bootstrap=())
+        endpoint = _wait_for_endpoint(first, step)
+        step.update(
+            f"listens at {endpoint}, has device {DEVICE} with {first.ipv4} and {first.ipv6}"
+        )
+    with screen.step("mesh") as step:
+        for node in others:
+            node.start(plugins, bootstrap=[endpoint])
+        deadline = time.monotonic() + _MESH_TIMEOUT
+        while True:
+            statuses = [node.status() for node in nodes]
+            table, connected = mesh_table([node.name for node in nodes], statuses)
+            pairs = len(nodes) * (len(nodes) - 1) // 2
+            carrier = _carrier(statuses)
+            step.update(
+                f"{connected} of {pairs} pairs connected{carrier}; "
+                f"{'each' if others[1:] else 'it'} knew only {first.name}",
+                table,
+            )
+            if connected == pairs:
+                return
+            if time.monotonic() > deadline:
+                raise DemoError(f"the mesh did not form in {_MESH_TIMEOUT:g} s{_logs(nodes)}")
+            time.sleep(_TICK)
+
+
+def _wait_for_endpoint(node: Node, step: Step) -> str:
+    deadline = time.monotonic() + _START_TIMEOUT
+    while time.monotonic() < deadline:
+        status = node.status()
+        endpoints: list[str] = status["node"]["endpoints"] if status else []
+        for endpoint in endpoints:
+            if underlay_address(1) in endpoint:
+                return endpoint
+        step.update("starting")
+        time.sleep(_TICK)
+    raise DemoError(f"{node.name} did not start in {_START_TIMEOUT:g} s{_logs([node])}")
+
+
+def mesh_table(
+    names: Sequence[str], statuses: Sequence[dict[str, Any] | None]
+) -> tuple[Table, int]:
+    """Who is connected with whom.
+
+    Returns:
+        A table of it, and how many pairs are connected, as both sides see it.
+    """
+    states: dict[tuple[str, str], str] = {}
+    for name, status in zip(names, statuses, strict=True):
+        for other in names:
+            states[name, other] = "starting" if status is None else "connecting"
+        for peer in status["peers"] if status else ():
+            states[name, peer["name"]] = peer["state"]
+        states[name, name] = "-"
+    connected = sum(
+        states[one, other] == states[other, one] == "up"
+        for index, one in enumerate(names)
+        for other in names[index + 1 :]
+    )
+    if len(names) <= _WIDEST_MATRIX:
+        rows = [[one, *(states[one, other] for other in names)] for one in names]
+        return Table(["", *names], rows), connected
+    counts = [sum(states[one, other] == "up" for other in names) for one in names]
+    rows = [
+        [name, f"{count} of {len(names) - 1}"] for name, count in zip(names, counts, strict=True)
+    ]
+    return Table(["", "peers"], rows), connected
+
+
+def _carrier(statuses: Sequence[dict[str, Any] | None]) -> str:
+    """How the sessions are sealed and carried, as far as it is known yet."""
+    kinds = {
+        f"{link['cipher']} over {link['transport']}"
+        for status in statuses
+        for peer in (status["peers"] if status else ())
+        for link in peer["links"]
+        if link["active"]
+    }
+    return f", {' and '.join(sorted(kinds))}" if kinds else ""
+
+
+def ping_everybody(screen: Screen, nodes: Sequence[Node]) -> None:
+    """Ping each node from each other, by IPv4 and IPv6."""
+    with screen.step("ping") as step:
+        rows: list[list[str]] = []
+        everything: list[float] = []
+        for node in nodes:
+            others = [other for other in nodes if other is not node]
+            targets = [address for other in others for address in (other.ipv4, other.ipv6)]
+            with Worker(node.namespace, ping, targets, _PINGS, _PING_TIMEOUT) as worker:
+                for target in _reports(worker):
+                    step.update(f"{node.name} to {target}")
+                results: dict[str, list[float | None]] = worker.result
+            for other in others:
+                ipv4, ipv6 = results[other.ipv4], results[other.ipv6]
+                rows.append([node.name, other.name, round_trip(ipv4), round_trip(ipv6)])
+                replies = [time for time in (*ipv4, *ipv6) if time is not None]
+                if not any(ipv4) or not any(ipv6):
+                    step.update("no reply", _ping_table(rows))
+                    raise DemoError(
+                        f"{node.name} got no reply from {other.name}{_logs([node, other])}"
+                    )
+                everything += replies
+        average = fmean(everything) * 1000
+        step.update(f"all answer, {average:.2f} ms on average", _ping_table(rows))
+
+
+def _ping_table(rows: list[list[str]]) -> Table:
+    most = 20
+    more = [[f"and {len(rows) - most} more", "", "", ""]] if len(rows) > most else []
+    return Table(["from", "to", "IPv4", "IPv6"], rows[:most] + more)
+
+
+def round_trip(times: Sequence[float | None]) -> str:
+    """The average of some round-trip times, and the losses."""
+    replies = [time for time in times if time is not None]
+    if not replies:
+        return "no reply"
+    lost = len(times) - len(replies)
+    return f"{fmean(replies) * 1000:.2f} ms" + (f", {lost} of {len(times)} lost" if lost else "")
+
+
+def measure_throughput(screen: Screen, sender: Node, receiver: Node) -> None:
+    """Send as fast as it goes, through ordinary sockets, from one node to another."""
+    headers = [f"{sender.name} to {receiver.name}", "throughput", "packets arriving"]
+    measurements: list[tuple[str, _Job, _Job]] = [
+        (
+            f"TCP, {family}",
+            (receiver, meter.tcp_receive, (address,)),
+            (sender, meter.tcp_send, (address, _TCP_SECONDS)),
+        )
+        for family, address in (("IPv4", receiver.ipv4), ("IPv6", receiver.ipv6))
+    ] + [
+        (
+            f"UDP, {size} bytes",
+            (receiver, meter.udp_receive, (receiver.ipv4,)),
+            (sender, meter.udp_send, (receiver.ipv4, size, _UDP_SECONDS)),
+        )
+        for size in (1300, 64)
+    ]
+    rows: list[list[str]] = []
+    with screen.step("throughput") as step:
+        for what, receive, send in measurements:
+            row = [what, "", ""]
+            rows.append(row)
+            for flow, sent in _flow(receive, send):
+                row[1] = bit_rate(flow.bits_per_second)
+                row[2] = f"{flow.packets_per_second:,.0f} /s" if flow.packets else ""
+                if sent:
+                    row[2] += f", {flow.packets / sent:.0%} of those sent"
+                step.update("through the tunnel, one flow at a time", Table(headers, rows))
+
+
+def _flow(receive: _Job, send: _Job) -> Iterator[tuple[meter.Flow, int | None]]:
+    """Let one node send to another: the flow so far, again and again, and what was sent."""
+    receiver, receive_function, receive_arguments = receive
+    sender, send_function, send_arguments = send
+    with Worker(receiver.namespace, receive_function, *receive_arguments) as sink:
+        sink.poll(_WORKER_TIMEOUT)  # it listens
+        with Worker(sender.namespace, send_function, *send_arguments) as source:
+            for flow in _reports(sink):
+                yield flow, None
+            for _ in _reports(source):
+                pass
+            yield sink.result, source.result
+
+
+def _reports(worker: Worker) -> Iterator[Any]:
+    """What a worker reports, until it is done."""
+    deadline = time.monotonic() + _WORKER_TIMEOUT
+    while not worker.finished:
+        value = worker.poll(_TICK)
+        if value is not None:
+            yield value
+        if time.monotonic() > deadline:
+            raise DemoError(f"a measurement did not end in {_WORKER_TIMEOUT:g} s")
+
+
+def bit_rate(bits_per_second: float) -> str:
+    """A rate as people read it."""
+    if bits_per_second >= 1e9:
+        return f"{bits_per_second / 1e9:.2f} Gbit/s"
+    return f"{bits_per_second / 1e6:.1f} Mbit/s"
+
+
+def keep_running(screen: Screen, nodes: Sequence[Node], *, in_user_namespace: bool) -> None:
+    """Leave the mesh to the person who runs the demo, until Ctrl-C."""
+    first, second = nodes[:2]
+    enter = f"sudo ip netns exec {first.namespace}"
+    if in_user_namespace:
+        enter = f"nsenter --target {first.pid} --user --mount --net --preserve-credentials"
+    program = Path(sys.executable).with_name("tunmesh")
+    screen.note(
+        "The mesh stays up until Ctrl-C. In another terminal:\n"
+        f"  {enter} ping {second.ipv4}\n"
+        f"  {enter} bash\n"
+        f"  {enter} {program} status --socket {first.socket}\n"
+    )
+    try:
+        while True:
+            for node in nodes:
+                node.status()  # notices a node that ended
+            time.sleep(1)
+    except KeyboardInterrupt:
+        return
+
+
+def _logs(nodes: Sequence[Node]) -> str:
+    """What nodes wrote last, for a failure's message."""
+    return "".join(f"\n  {node.name} wrote last:{node.log_tail()}" for node in nodes)

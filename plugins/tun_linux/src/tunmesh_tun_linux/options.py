@@ -1,0 +1,46 @@
+"""The table ``[plugins.tun_linux]`` of the configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+#: MTU for ``"auto"``: one slice of a unit over underlays of 1500 bytes, IPv4 and IPv6 alike.
+AUTO_MTU = 1400
+
+Device = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=15,  # IFNAMSIZ less the final zero
+        pattern=r"^[A-Za-z0-9_.+@=-]+$",
+        description="name of the TUN device, made at the start and removed at the end",
+    ),
+]
+
+Mtu = Annotated[
+    Literal["auto"] | Annotated[int, msgspec.Meta(ge=1280, le=65000)],
+    msgspec.Meta(description='"auto" is 1400; IPv6 needs 1280 or more'),
+]
+
+Routes = Annotated[
+    tuple[str, ...],
+    msgspec.Meta(description="more prefixes to route into the tunnel, such as 192.0.2.0/24"),
+]
+
+TxQueueLen = Annotated[
+    int,
+    msgspec.Meta(
+        ge=1, le=100_000, description="packets that may wait for tunmesh; 500 is the kernel's own"
+    ),
+]
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Options of the Linux TUN device."""
+
+    device: Device = "tun1"
+    mtu: Mtu = "auto"
+    routes: Routes = ()
+    txqueuelen: TxQueueLen = 500
