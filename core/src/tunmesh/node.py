@@ -489,7 +489,9 @@ def run_command(args: argparse.Namespace) -> int:
     Raises:
         TunmeshError: The configuration cannot be used, the node could not start or go on.
     """
-    config = load_config(args.config, sets=args.set, plugins=args.plugins, environ=os.environ)
+    config = load_config(
+        args.config, sets=args.set, plugins=args.plugins, environ=os.environ, complete=True
+    )
     logs.setup(config.log.level, config.log.format)
     secrets, warnings = resolve_secrets(config, os.environ)
     os.environ.pop("TUNMESH_SECRET", None)  # children have no use for it

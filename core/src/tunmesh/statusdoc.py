@@ -137,6 +137,7 @@ def _links(peer: Peer, now: float) -> tuple[LinkStatus, ...]:
             state=path.state,
             active=path is peer.paths.active,
             rtt_ms=round(path.rtt * _MS, 3) if path.rtt is not None else None,
+            loss=round(path.loss.loss, 5),
             mtu=path.handle.max_datagram,
             cipher=suites.NAMES[keypair.suite] if keypair else "",
             handshake_age_s=round(now - keypair.created, 3) if keypair else None,

@@ -14,7 +14,9 @@ def check(**keys: object) -> list[str]:
     """Problems of a configuration; ``node__addresses`` stands for ``node.addresses``."""
     sets = [f"{key.replace('__', '.')}={toml_value(value)}" for key, value in keys.items()]
     problems = read_config(None, sets=sets, environ={"TUNMESH_CONFIG": "/dev/null"})[1]
-    return [str(problem).removeprefix("--set: ").removeprefix("/dev/null: ") for problem in problems]
+    return [
+        str(problem).removeprefix("--set: ").removeprefix("/dev/null: ") for problem in problems
+    ]
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_the_low_end_in_seconds(value: str | float, seconds: float) -> None:
     ["", "5", "s", "-1s", "1w", "1s..", "..1s", "20s..10s", "1s..2s..3s", "१s"],
 )
 def test_other_texts_are_no_durations(value: str) -> None:
-    with pytest.raises(ValueError, match="duration|range"):
+    with pytest.raises(ValueError, match=r"duration|range"):
         Duration(value)
 
 

@@ -134,27 +134,31 @@ def test_all_problems_are_found_in_one_run(write: Write) -> None:
     path = write(
         """
         [mesh]
-        nam = "x"
+        namee = "x"
         networks = ["10.42.0.1/16"]
         [node]
         addresses = "10.42.1.1/24"
         [plugin.udp]
         [plugins]
-        enabeld = ["udp"]
+        enabledd = ["udp"]
         [log]
         level = "inof"
         """
     )
     assert problems(path, "timing.keepalive=x") == [
         "plugin: unknown key, did you mean plugins?",
-        "mesh.nam: unknown key, did you mean name?",
+        "mesh.namee: unknown key, did you mean name?",
         'mesh.networks[0]: "10.42.0.1/16" has bits beyond its length: write "10.42.0.0/16"',
-        "node.addresses: expected an array, got a string: write [\"10.42.1.1/24\"]",
-        '--set: timing.keepalive: "x" is not a duration: write a number of seconds, or "250ms", '
-        '"10s", "5m", "1h", "1d", or a range "10s..20s"',
-        'log.level: expected "debug" or "info" or "warning" or "error", got "inof", '
-        "did you mean info?",
-        "plugins.enabeld: unknown key, did you mean enabled?",
+        'node.addresses: expected an array, got a string: write ["10.42.1.1/24"]',
+        (
+            '--set: timing.keepalive: "x" is not a duration: write a number of seconds, '
+            'or "250ms", "10s", "5m", "1h", "1d", or a range "10s..20s"'
+        ),
+        (
+            'log.level: expected "debug" or "info" or "warning" or "error", got "inof", '
+            "did you mean info?"
+        ),
+        "plugins.enabledd: unknown key, did you mean enabled?",
     ]
 
 
@@ -174,8 +178,9 @@ def test_tables_must_be_tables() -> None:
     assert problems(None, "plugins.udp=1") == [
         "--set: plugins.udp: unknown key: a plugin's options are a table"
     ]
-    assert problems(None, "log=1", "log.level=info") == ["--set: log.level: log is not a table"] + [
-        "--set: log: expected a table, got an integer"
+    assert problems(None, "log=1", "log.level=info") == [
+        "--set: log.level: log is not a table",
+        "--set: log: expected a table, got an integer",
     ]
 
 
@@ -199,7 +204,7 @@ def test_sets_take_toml_or_else_text(write: Write) -> None:
     assert config.timing.keepalive == Duration("3s")
 
 
-@pytest.mark.parametrize("text", ["mesh.name", "=x", "a..b=1", "mesh.name\n[x]\ny=1"])
+@pytest.mark.parametrize("text", ["mesh.name", "=x", "a..b=1", "[a]\n[b]\nc=1"])
 def test_sets_need_a_key_and_a_value(text: str) -> None:
     assert "write --set key.path=value" in problems(None, text)[0]
 
@@ -231,11 +236,17 @@ def test_a_plugin_is_named_once() -> None:
     assert problems(plugins="a,b,a") == ['--plugins: plugins.enabled: "a" is named more than once']
 
 
-def test_a_complete_configuration_has_networks() -> None:
-    assert problems(complete=True) == [
-        'mesh.networks: is required, as networks = ["10.42.0.0/16"]'
+def test_plugins_that_are_no_list_of_names() -> None:
+    config, found = read_config(None, sets=["plugins.enabled=udp"], environ={})
+    assert [str(problem) for problem in found] == [
+        '--set: plugins.enabled: expected an array, got a string: write ["udp"]'
     ]
-    assert load(None, 'mesh.networks=["10.0.0.0/8"]', complete=True)
+    assert not config.explicit_plugins
+
+
+def test_a_complete_configuration_has_networks() -> None:
+    assert problems(complete=True) == ['mesh.networks: is required, as networks = ["10.42.0.0/16"]']
+    load(None, 'mesh.networks=["10.0.0.0/8"]', complete=True)
 
 
 def test_problems_stay_on_one_line() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import tomllib
 from typing import Annotated, Any
 
@@ -38,6 +39,7 @@ class More(msgspec.Struct, frozen=True):
     more: bool = True
 
 
+DATE = dt.date(2026, 1, 2)
 TABLE = PluginTable("x", "a test", (Options(), More()))
 
 
@@ -109,7 +111,7 @@ def test_show_masks_secrets() -> None:
     text = show(
         msgspec.structs.replace(config, mesh=mesh),
         [PluginTable("x", "", (options,))],
-        {"y": {"api_token": "topsecret", "urls": ["http://a:topsecret@b"], "x": {"y": 1}}},
+        {"y": {"api_token": "topsecret", "urls": ["http://a:topsecret@b"], "x": {"y": DATE}}},
     )
     assert "topsecret" not in text
     document = tomllib.loads(text)
@@ -118,7 +120,7 @@ def test_show_masks_secrets() -> None:
     assert document["plugins"]["y"] == {
         "api_token": "***",
         "urls": ["http://a:***@b"],
-        "x": {"y": 1},
+        "x": {"y": str(DATE)},
     }
     assert "#" not in text
 

@@ -12,6 +12,11 @@ from tunmesh.config.schema import schema
 from tunmesh.config.types import Document
 
 
+class More(msgspec.Struct, frozen=True):
+    count: int = 1
+    names: Annotated[tuple[str, ...], Meta(min_length=1, max_length=2)] = ("a",)
+
+
 class Options(msgspec.Struct, frozen=True):
     """Options of a test."""
 
@@ -31,8 +36,14 @@ def accepts(found: dict[str, Any], value: Any) -> bool:
         return any(accepts(one, value) for one in found["anyOf"])
     if "enum" in found:
         return value in found["enum"]
-    kinds = {"string": str, "number": (int, float), "integer": int, "boolean": bool}
-    kinds |= {"object": dict, "array": list}
+    kinds: dict[str, tuple[type, ...]] = {
+        "string": (str,),
+        "number": (int, float),
+        "integer": (int,),
+        "boolean": (bool,),
+        "object": (dict,),
+        "array": (list,),
+    }
     if not isinstance(value, kinds[found["type"]]):
         return False
     if isinstance(value, str):
@@ -76,20 +87,29 @@ def test_plugins_have_tables() -> None:
     }
 
 
+def test_types_that_share_a_table() -> None:
+    both = schema({"x": [Options, More]})["properties"]["plugins"]["properties"]["x"]
+    assert both["properties"].keys() == {"count", "name", "wait", "names"}
+    assert both["properties"]["count"]["description"] == "how many"
+    (array, _environment) = both["properties"]["names"]["anyOf"]
+    assert (array["minItems"], array["maxItems"]) == (1, 2)
+
+
 def test_it_accepts_what_the_configuration_accepts() -> None:
-    for good in (
+    documents: tuple[dict[str, Any], ...] = (
         {},
         {"mesh": {"networks": ["10.0.0.0/8"], "eager_peers": "${N}"}},
         {"node": {"subnets": ["10.0.0.0/8", {"prefix": "10.0.0.0/8", "metric": 1}]}},
         {"bootstrap": {"a": {"urls": [], "interval": "10s..20s"}, "b": {"interval": 0.5}}},
         {"plugins": {"enabled": ["x"], "x": {"count": 2, "name": "a"}, "other": {"y": 1}}},
         {"log": {"level": "debug"}},
-    ):
+    )
+    for good in documents:
         assert accepts(DOCUMENT, good), good
 
 
 def test_it_refuses_what_the_configuration_refuses() -> None:
-    for bad in (
+    documents: tuple[dict[str, Any], ...] = (
         {"mseh": {}},
         {"mesh": {"cipher": "rot13"}},
         {"mesh": {"eager_peers": 0}},
@@ -97,5 +117,6 @@ def test_it_refuses_what_the_configuration_refuses() -> None:
         {"bootstrap": {"a": {"interval": "soon"}}},
         {"plugins": {"x": {"count": "many"}}},
         {"plugins": {"y": {}}},
-    ):
+    )
+    for bad in documents:
         assert not accepts(DOCUMENT, bad), bad

@@ -338,7 +338,7 @@ def test_roles_that_are_filled_are_left_alone(install: Install, make_host: MakeH
 def test_a_failing_filler_stops_the_node(install: Install, make_host: MakeHost) -> None:
     install("tun_linux", "1 / 0")
     install("udp")
-    with pytest.raises(PluginErrors, match="plugin tun_linux .* import failed"):
+    with pytest.raises(PluginErrors, match=r"plugin tun_linux .* import failed"):
         make_host().load(["udp"], explicit=False)
 
 
@@ -351,8 +351,10 @@ def test_roles_that_must_be_filled(install: Install, make_host: MakeHost) -> Non
     with pytest.raises(ConfigErrors) as caught:
         host.require("tun", "transport")
     assert caught.value.problems == [
-        "plugins.enabled: no plugin fills the role transport (udp: import failed: "
-        "ZeroDivisionError: division by zero; https: is not installed)"
+        (
+            "plugins.enabled: no plugin fills the role transport (udp: import failed: "
+            "ZeroDivisionError: division by zero; https: is not installed)"
+        )
     ]
 
 

@@ -87,6 +87,6 @@ def test_random_bytes_raise_only_bad_packet(data: bytes, draw: st.DataObject) ->
         return
 
 
-@given(st.lists(st.integers(0, 65_535), min_size=BUCKETS, max_size=BUCKETS))
-def test_counts(counts: list[int]) -> None:
-    assert unpack_counts(pack_counts(counts)) == tuple(counts)
+def test_counts() -> None:
+    counts = [0, 1, 65_535] + [7] * (BUCKETS - 3)
+    assert list(unpack_counts(pack_counts(counts))) == counts

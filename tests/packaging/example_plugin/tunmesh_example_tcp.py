@@ -53,7 +53,7 @@ class TcpTransport(Transport):
     def __init__(self, context: TransportContext) -> None:
         self.name = context.name
         self._context = context
-        self._paths: dict[str, TcpPath] = {}  # those with a stream, by endpoint
+        self._paths: dict[str, TcpPath] = {}  # by endpoint
 
     async def __aenter__(self) -> Self:
         host, _, port = self._context.options.listen.rpartition(":")
@@ -92,13 +92,14 @@ class TcpTransport(Transport):
             raise EndpointError(f"{endpoint!r} is not of the form tcp://address:port") from exc
         if self._context.is_overlay(path.remote[0]):
             raise EndpointError(f"{endpoint!r} lies inside the mesh")
-        return self._paths.get(path.endpoint, path)
+        return self._paths.setdefault(path.endpoint, path)
 
     def adopt(self, handle: PathHandle) -> None:
-        pass  # a handle is kept as long as its stream
+        pass  # every handle is kept until its stream ends
 
     def release(self, handle: PathHandle) -> None:
         path: TcpPath = handle  # type: ignore[assignment]  # made here
+        self._paths.pop(path.endpoint, None)
         if path.queue is not None:
             path.queue.close()  # ends the stream once it is empty
 
@@ -139,7 +140,6 @@ class TcpTransport(Transport):
         finally:
             self.release(path)
             path.queue = None
-            del self._paths[path.endpoint]
         self._context.inbound.path_closed(path, reason)
 
     async def _read(self, path: TcpPath, stream: SocketStream) -> None:

@@ -51,13 +51,14 @@ class PluginStatus(msgspec.Struct, frozen=True):
 
 
 class LinkStatus(msgspec.Struct, frozen=True):
-    """One path to a peer. Bytes are those of whole datagrams on the underlay."""
+    """One path to a peer. Loss is a share of datagrams; bytes are those of whole datagrams."""
 
     transport: str
     endpoint: str
     state: str
     active: bool
     rtt_ms: float | None
+    loss: float
     mtu: int
     cipher: str
     handshake_age_s: float | None

@@ -46,9 +46,7 @@ def toml_value(value: object) -> str:
     if isinstance(value, dict):
         pairs = (f"{join_key('', name)} = {toml_value(element)}" for name, element in value.items())
         return f"{{{', '.join(pairs)}}}"
-    if isinstance(value, str):
-        return toml_string(value)
-    return str(value)  # dates and times
+    return toml_string(str(value))
 
 
 def toml_string(text: str) -> str:

@@ -264,7 +264,8 @@ class PluginHost(Notifier):
         Tables of plugins that are not selected, or cannot be used, are not looked at.
         """
         problems = self._tables.unknown(self._entries.keys() | self._order)
-        for name, registrations in self._registrations.items():
+        for name in self._order:
+            registrations = self._registrations.get(name, {})
             for role in registrations:
                 problems += self._tables.convert(name, role, registrations)[1]
         return list(dict.fromkeys(problems))  # roles may share an option

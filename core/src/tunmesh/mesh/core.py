@@ -264,7 +264,7 @@ class Mesh:
             elif isinstance(event, events.Retry):
                 for peer in self.peers.values():
                     if peer.static == event.static:
-                        peer.retry(now)
+                        peer.retry(handle, now)
             else:
                 self._observer.event("no common cipher", peer=event.node_id)
 
@@ -481,6 +481,7 @@ class Mesh:
     def _sweep(self, now: float) -> None:
         """Forget peers that nothing is known of any more."""
         self._timers.schedule("sweep", now + _SWEEP, self._sweep)
+        self.handshakes.expire(now)
         for peer in list(self.peers.values()):
             if not peer.up and peer.node_id not in self.directory.records and peer.idle(now):
                 self._remove(peer)

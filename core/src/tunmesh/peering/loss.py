@@ -16,8 +16,12 @@ _SINGLE = 0.008
 _UNIT_LOSS = 0.05
 #: Datagrams that a sample needs to say anything.
 _LEAST = 50
-#: Datagrams after which a sample counts as much as all before it.
-_FULL = 2000
+#: Datagrams that make a sample count in full.
+_FULL = 1000
+
+#: Samples left out after an overrun. What was dropped at the tail of the receiver's queue is missed
+#: only when the queue has been read to its end, which may be a sample later.
+_ECHO = 2
 
 
 class LossMeter:
@@ -27,12 +31,13 @@ class LossMeter:
         loss: Share of datagrams lost, 0 to 1.
     """
 
-    __slots__ = ("_expected", "_got", "_index", "_limited", "loss")
+    __slots__ = ("_expected", "_got", "_index", "_limited", "_skip", "loss")
 
     def __init__(self) -> None:
         self.loss = 0.0
         self._index = self._expected = self._got = 0
         self._limited = False
+        self._skip = 0
 
     def report(self, index: int, expected: int, got: int, *, overrun: bool) -> None:
         """Take a receiver's report.
@@ -52,9 +57,13 @@ class LossMeter:
             return
         self._expected, self._got = expected, got
         if overrun:
+            self._skip = _ECHO
+        if self._skip:
+            self._skip -= 1
             return
         sample = min(max(1 - came / sent, 0.0), 1.0)
-        weight = min(max(sent / _FULL, 0.05), 0.5)
+        # Up at once, down slowly: units that are too large cost more than ones that are too small.
+        weight = min(max(sent / _FULL, 0.05), 1.0 if sample > self.loss else 0.25)
         self.loss += weight * (sample - self.loss)
 
     def bulk_limit(self, slice_size: int) -> int:

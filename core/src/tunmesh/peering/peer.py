@@ -145,11 +145,11 @@ class Peer:
             self._next_attempt = now + delay
             self._services.reschedule(self)
 
-    def retry(self, now: float) -> None:
-        """Send an initiation at once: the last one was answered with a cookie or a challenge."""
-        if self._attempt >= 0:
-            self._next_attempt = now
-            self._services.reschedule(self)
+    def retry(self, handle: PathHandle, now: float) -> None:
+        """Send an initiation at once to where a cookie or a challenge came from."""
+        datagram = self._services.initiation(self.static, now) if self.dialing else None
+        if datagram is not None:
+            handle.transport.send(handle, (datagram,), len(datagram))
 
     def _dialed(self) -> None:
         self._attempt, self._next_attempt = -1, float("inf")

@@ -17,6 +17,7 @@ SO_RCVBUFFORCE = 33
 IP_MTU_DISCOVER = 10
 IPV6_MTU_DISCOVER = 23
 PMTUDISC_PROBE = 3  # set "don't fragment", but believe no path MTU that routers tell
+SO_MEMINFO = 55
 UDP_SEGMENT = 103
 UDP_GRO = 104
 
@@ -70,3 +71,13 @@ def can_segment(sock: socket.socket) -> bool:
     except OSError:
         return False
     return True
+
+
+#: What SO_MEMINFO gives: nine 32-bit counters, of which the last is the drops.
+_MEMINFO = struct.Struct("=32xI")
+
+
+def drops(sock: socket.socket) -> int:
+    """Datagrams, or runs of them, that found the receive buffer full so far; wraps at 2^32."""
+    found: int = _MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMINFO.size))[0]
+    return found

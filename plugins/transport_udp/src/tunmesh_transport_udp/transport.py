@@ -31,7 +31,7 @@ from tunmesh_transport_udp.endpoints import (
 )
 from tunmesh_transport_udp.listener import Listener, UdpPath
 from tunmesh_transport_udp.options import DEFAULT_LISTEN, Options
-from tunmesh_transport_udp.sockets import CONTROL_SPACE, UDP_GRO, segment_control
+from tunmesh_transport_udp.sockets import CONTROL_SPACE, UDP_GRO, drops, segment_control
 
 if TYPE_CHECKING:
     from tunmesh.interfaces.tun import Buffer
@@ -256,8 +256,11 @@ class UdpTransport(Transport):
             return None
         return UdpPath(self, listener, address)
 
+    def overruns(self) -> int:
+        return sum(drops(listener.socket) for listener in self._listeners)
+
     def statistics(self) -> dict[str, int]:
-        return dict(self._counts)
+        return {**self._counts, "receive_overruns": self.overruns()}
 
 
 def _symbol(error: OSError) -> str:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from tunmesh import __version__
 from tunmesh.errors import TunmeshError
-from tunmesh_tun_linux.demo import namespaces, story
+from tunmesh_tun_linux.demo import namespaces, signals, story
 from tunmesh_tun_linux.demo.nodes import Node, default_plugins, stop_all, write_secret
 from tunmesh_tun_linux.demo.screen import Screen, make_screen
 
 MOST_NODES = 32
-
-#: Whatever asks the demo to end does what Ctrl-C does.
-_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(*, nodes: int, keep: bool, plugins: str | None) -> int:
@@ -37,7 +32,7 @@ def run(*, nodes: int, keep: bool, plugins: str | None) -> int:
         screen.failure(f"--nodes {nodes}: a demo has 2 to {MOST_NODES} nodes")
         return 2
     chosen = [name.strip() for name in plugins.split(",")] if plugins else default_plugins()
-    _on_signals(_interrupt)
+    signals.interrupt()
     try:
         _run(screen, nodes, keep=keep, plugins=chosen)
     except TunmeshError as exc:
@@ -83,7 +78,7 @@ def _directory() -> Iterator[Path]:
 
 
 def _clean_up(screen: Screen, nodes: Sequence[Node]) -> None:
-    _on_signals(signal.SIG_IGN)  # nothing may come between
+    signals.ignore()
     with screen.step("clean-up") as step:
         try:
             killed = stop_all(nodes)
@@ -92,14 +87,3 @@ def _clean_up(screen: Screen, nodes: Sequence[Node]) -> None:
         step.update(f"{len(nodes)} nodes stopped, their namespaces removed")
         if killed:
             step.update(f"killed {', '.join(killed)}, which did not stop; namespaces removed")
-
-
-def _on_signals(handler: Any) -> None:  # noqa: ANN401 - what signal.signal takes
-    for number in _ENDING_SIGNALS:
-        signal.signal(number, handler)
-
-
-def _interrupt(*_: object) -> None:
-    # One is enough: the next would interrupt the cleaning up.
-    _on_signals(signal.SIG_IGN)
-    raise KeyboardInterrupt

@@ -12,6 +12,7 @@ from pathlib import Path
 from pyroute2 import IPRoute, NetlinkError, netns
 
 from tunmesh.errors import TunmeshError
+from tunmesh_tun_linux.demo import signals
 
 PREFIX = "tunmesh-demo-"
 UNDERLAY = f"{PREFIX}underlay"
@@ -105,7 +106,8 @@ def create(names: Sequence[str]) -> None:
     """
     for name in names:
         try:
-            netns.create(name)
+            with signals.held():
+                netns.create(name)
             with entered(name), IPRoute() as netlink:
                 netlink.link("set", index=socket.if_nametoindex("lo"), state="up")
         except (OSError, NetlinkError) as exc:
@@ -136,6 +138,7 @@ def enter_for_good(name: str, signal_number: int) -> None:
         name: The namespace.
         signal_number: What the child gets when its parent ends, however that ends.
     """
+    signals.restore()
     _libc.prctl(_PR_SET_PDEATHSIG, signal_number)
     netns.setns(name, flags=0)
 

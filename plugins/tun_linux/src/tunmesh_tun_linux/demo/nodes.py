@@ -18,6 +18,7 @@ from typing import Any
 from tunmesh.admin.client import ask
 from tunmesh.errors import AdminError
 from tunmesh.plugin import GROUP
+from tunmesh_tun_linux.demo import signals
 from tunmesh_tun_linux.demo.namespaces import DemoError, enter_for_good, node_namespace
 
 DEVICE = "tun1"
@@ -101,7 +102,7 @@ class Node:
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("TUNMESH_")
         }
-        with self._log.open("wb") as log:
+        with self._log.open("wb") as log, signals.held():
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "tunmesh", "run", "-c", str(self._config)],
                 stdin=subprocess.DEVNULL,

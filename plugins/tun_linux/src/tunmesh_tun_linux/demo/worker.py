@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+from tunmesh_tun_linux.demo import signals
 from tunmesh_tun_linux.demo.namespaces import DemoError, enter_for_good
 
 #: Sends a value to the demo while the function runs.
@@ -33,7 +34,8 @@ class Worker:
         self._process = _context.Process(
             target=_run, args=(namespace, theirs, function, args), daemon=True
         )
-        self._process.start()
+        with signals.held():
+            self._process.start()
         theirs.close()
         self.finished = False
         self.result: Any = None
@@ -82,10 +84,9 @@ class Worker:
 def _run(
     namespace: str, pipe: Connection, function: Callable[..., Any], args: tuple[Any, ...]
 ) -> None:
+    enter_for_good(namespace, signal.SIGKILL)
     # Ctrl-C reaches the whole process group; it is the demo that decides what ends when.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    enter_for_good(namespace, signal.SIGKILL)
     try:
         result = function(lambda value: pipe.send(("report", value)), *args)
     except OSError as exc:
