@@ -337,6 +337,15 @@ def test_finished_checksums_and_superpackets_are_not_coalesced() -> None:
         assert coalesce_udp(items([frame] * 3), 0, len(frame) + 4, 3) is None
 
 
+@pytest.mark.parametrize("at", range(4))
+def test_items_of_another_kind_or_length_are_not_coalesced(at: int) -> None:
+    frame = partial(IP() / UDP() / b"data")
+    unit = bytearray(items([frame] * 3))
+    stride = len(frame) + 4
+    unit[2 * stride + at] ^= 1
+    assert coalesce_udp(bytes(unit), 0, stride, 3) is None
+
+
 @pytest.mark.parametrize(
     ("ip", "payload", "most"),
     [(IP(), 1200, 54), (IPv6(), 1200, 54), (IP(), 64, MAX_COALESCED), (IPv6(), 3277, 19)],

@@ -170,9 +170,13 @@ class Node:
         return self.status() is not None
 
     def peers(self, state: str = "up") -> dict[str, Any]:
-        """Its peers in a state, by name."""
+        """Its peers in a state, by name; without what tells nodes of one name apart."""
         status = self.status() or {"peers": []}
-        return {peer["name"]: peer for peer in status["peers"] if peer["state"] == state}
+        return {
+            peer["name"].partition("#")[0]: peer
+            for peer in status["peers"]
+            if peer["state"] == state
+        }
 
     def drops(self) -> dict[str, int]:
         """What it dropped so far, by reason."""

@@ -99,12 +99,11 @@ class Wire:
     superpackets: int = 0
     seen: list[bytes] = field(default_factory=list)
 
-    def pump(self, *sockets: socket.socket) -> None:
-        """Carry frames until there is nothing to do, or one of the sockets is readable."""
-        wanted = [found.fileno() for found in sockets]
-        waiting = [self.a.tun, self.b.tun, *wanted]
+    def pump(self, wanted: socket.socket) -> bool:
+        """Carry frames until the socket is readable; False if there was nothing to do before."""
+        waiting = [self.a.tun, self.b.tun, wanted.fileno()]
         while True:
-            ready, _, _ = select.select(waiting, [], [], 0.2)
+            ready, _, _ = select.select(waiting, [], [], 0.5)
             for frame in self.b.read():
                 check_frame_untrusted(frame)
                 self.a.write(frame)
@@ -116,8 +115,8 @@ class Wire:
                 check_frame_untrusted(frame)
                 self.seen.append(frame)
                 self.b.write(frame)
-            if not ready or any(found in ready for found in wanted):
-                return
+            if not ready or wanted.fileno() in ready:
+                return bool(ready)
 
 
 def isolated(scenario: Callable[..., None], *args: object) -> None:
@@ -136,8 +135,11 @@ def isolated(scenario: Callable[..., None], *args: object) -> None:
     process = context.Process(target=run, args=(sender,))
     process.start()
     sender.close()
-    error = receiver.recv()
-    process.join()
+    try:
+        error = receiver.recv()
+    finally:
+        process.kill()
+        process.join()
     assert not error, error
 
 
@@ -196,7 +198,8 @@ def tcp_scenario(family: int, transform: Transform) -> None:
     listener = socket.create_server((destination, 5000), family=family)
     client.bind((source, 0))
     client.connect_ex((destination, 5000))
-    wire.pump(listener)
+    while not wire.pump(listener):  # the address takes a moment to come into force
+        pass
     server, _ = listener.accept()
     server.setblocking(False)
     data = os.urandom(2_000_000)
@@ -223,10 +226,15 @@ def udp_scenario(family: int, transform: Transform, joined: bool) -> None:
     server.setblocking(False)
     server.bind((destination, 5000))
     data = os.urandom(40 * SEGMENT)
+    client.sendto(b"warm-up", (destination, 5000))
+    while not wire.pump(server):  # the address takes a moment to come into force
+        client.sendto(b"warm-up", (destination, 5000))
+    assert server.recv(100) == b"warm-up"
     client.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, SEGMENT)
     client.sendto(data, (destination, 5000))
-    wire.pump(server)
-    received = [server.recv(65_536) for _ in range(40)]
+    received: list[bytes] = []
+    while len(received) < 40 and wire.pump(server):
+        received.append(server.recv(65_536))
     assert received == [data[at : at + SEGMENT] for at in range(0, len(data), SEGMENT)]
     assert wire.superpackets == 1
     if joined:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from typing import Any
+from pathlib import Path
 
-import msgspec
 import pytest
 
+from tunmesh.cli import main
 from tunmesh.testing import FakeTunContext
 from tunmesh_tun_linux import plugin
 from tunmesh_tun_linux.options import Options
@@ -45,34 +45,55 @@ def test_auto_mtu() -> None:
     assert registration.factory(FakeTunContext(Options())).mtu == 1400
 
 
-@pytest.mark.parametrize(
-    "table",
-    [
-        {},
-        {"device": "tun1", "mtu": "auto", "routes": [], "txqueuelen": 500},
-        {"device": "a.b-c_d+e@f=0123", "mtu": 1280} | {"device": "a.b-c_d+e@f=012"},
-        {"mtu": 65000, "routes": ["192.0.2.0/24", "2001:db8::/32"]},
-    ],
-)
-def test_accepted_options(table: dict[str, Any]) -> None:
-    assert isinstance(msgspec.convert(table, Options), Options)
+def check(directory: Path, table: str) -> int:
+    """What ``tunmesh config check`` says of the plugin's table."""
+    path = directory / "mesh.toml"
+    path.write_text(
+        '[mesh]\nnetworks = ["10.77.0.0/16"]\nsecret_file = "mesh.secret"\n'
+        '[node]\naddresses = ["10.77.0.1/24"]\n'
+        f'[plugins]\nenabled = ["tun_linux", "udp"]\n[plugins.tun_linux]\n{table}\n'
+    )
+    secret = directory / "mesh.secret"
+    secret.touch(mode=0o600)
+    secret.write_text("0123456789abcdefghijklmnopqrstuvwxyz-ABCDEF")
+    return main(["config", "check", str(path)])
 
 
 @pytest.mark.parametrize(
     "table",
     [
-        {"device": ""},
-        {"device": "sixteen-letters-"},
-        {"device": "a/b"},
-        {"device": "a b"},
-        {"device": "tun%d"},
-        {"mtu": 1279},
-        {"mtu": 65001},
-        {"mtu": "large"},
-        {"txqueuelen": 0},
-        {"unknown": 1},
+        "",
+        'device = "a.b-c_d+e@f=012"',
+        'mtu = "auto"',
+        "mtu = 1280",
+        "mtu = 65000",
+        "txqueuelen = 1000",
+        'routes = ["192.0.2.0/24", "2001:db8::/32"]',
     ],
 )
-def test_refused_options(table: dict[str, Any]) -> None:
-    with pytest.raises(msgspec.ValidationError):
-        msgspec.convert(table, Options)
+def test_accepted_options(table: str, tmp_path: Path) -> None:
+    assert check(tmp_path, table) == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ('device = ""', "device: "),
+        ('device = "sixteen-letters-"', "up to 15 letters"),
+        ('device = "a/b"', "up to 15 letters"),
+        ('device = "tun%d"', "up to 15 letters"),
+        ("mtu = 1279", "mtu: expected an integer >= 1280"),
+        ("mtu = 65001", "mtu: "),
+        ('mtu = "large"', 'mtu: expected "auto" or an integer'),
+        ("txqueuelen = 0", "txqueuelen: "),
+        ('routes = ["10.0.0.1/8"]', 'write "10.0.0.0/8"'),
+        ("unknown = 1", "unknown"),
+    ],
+)
+def test_refused_options(
+    table: str, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(tmp_path, table) == 2
+    error = capsys.readouterr().err
+    assert "plugins.tun_linux." in error
+    assert problem in error

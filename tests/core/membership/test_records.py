@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from hypothesis import given
 from hypothesis import strategies as st
 from jwt.utils import base64url_decode, base64url_encode
-from tests.core.membership.gossip import node_key
 
+from tests.core.membership.gossip import node_key
 from tunmesh.errors import BadPacket
 from tunmesh.membership.fields import clean_name
 from tunmesh.membership.records import (

@@ -163,7 +163,7 @@ class Inside:
         keypair, handle = port.tx_keypair, port.handle
         port.used = True
         if keypair is None or handle is None:
-            self._stage(port, bytes(items), packets)
+            self._stage(port, bytes(items), packets, size)
             return
         if not port.bulk_limit:
             sent = self.sealer.send(keypair, items, handle, port.slice_size)
@@ -207,28 +207,27 @@ class Inside:
             sent &= self.sealer.send(keypair, plain, handle, port.slice_size)
         return sent
 
-    def _stage(self, port: Port, items: bytes, packets: int) -> None:
+    def _stage(self, port: Port, items: bytes, packets: int, size: int) -> None:
         """Keep packets for a peer whose session is being made."""
         now = self._clock()
         self._control.wanted(port)
         staged = port.staged
         while staged and (len(staged) >= _MOST_STAGED or staged[0][0] < now - _STAGED_FOR):
-            staged.pop(0)
-            self._drops["peer_gone"] += 1
+            self._drops["peer_gone"] += staged.pop(0)[2]
         if len(items) > _FILL:  # bulk can wait for its sender
             self._drops["peer_gone"] += packets
         else:
-            staged.append((now, items))
+            staged.append((now, items, packets, size))
 
     def flush(self, port: Port) -> None:
         """Send what was kept for a peer that can be reached now."""
         staged, port.staged = port.staged, []
         oldest = self._clock() - _STAGED_FOR
-        for since, items in staged:
+        for since, items, packets, size in staged:
             if since < oldest:
-                self._drops["peer_gone"] += 1
+                self._drops["peer_gone"] += packets
             else:
-                self.send(port, items, 1, len(items) - ITEM_PREFIX - _VNET)
+                self.send(port, items, packets, size)
 
     def _route(self, packet: memoryview, key: int | bytes) -> Hop:
         """Decide about a flow that is not remembered; a string is the reason of a drop."""

@@ -10,22 +10,16 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from cryptography.exceptions import InvalidTag
-
 from tunmesh import offload
+from tunmesh.dataplane.opener import Opener
 from tunmesh.errors import BadPacket
 from tunmesh.packet import addresses_untrusted
 from tunmesh.session.units import (
-    DATA,
     FRAME,
-    HEADER,
     HEADER_SIZE,
     ITEM_PREFIX,
-    LENGTH_BITS,
-    LENGTH_MASK,
     PREFIX,
     TAG_SIZE,
-    Header,
 )
 
 if TYPE_CHECKING:
@@ -50,7 +44,7 @@ _UDP = 17
 _ALL_OFFLOADS = frozenset({"csum", "tso4", "tso6", "uso4", "uso6"})
 
 
-class Outside:
+class Outside(Opener):
     """Opens what transports deliver and writes it to the device.
 
     Args:
@@ -60,7 +54,6 @@ class Outside:
         clock: The time in seconds, for what waits.
 
     Attributes:
-        keypairs: By receiver index.
         packets: Packets written to the device.
         bytes: Their bytes.
     """
@@ -68,118 +61,15 @@ class Outside:
     def __init__(
         self, tun: Tun, control: Control, drops: Drops, clock: Callable[[], float]
     ) -> None:
-        self.keypairs: dict[int, Keypair] = {}
+        super().__init__(control, drops, clock)
         self.packets = self.bytes = 0
         self._tun = tun
-        self._control = control
-        self._drops = drops
-        self._clock = clock
         self._adapts = not tun.offloads >= _ALL_OFFLOADS
         self._coalesces = tun.offloads >= {"csum", "uso4", "uso6"}
 
-    def receive(self, handle: PathHandle, data: memoryview, segment_size: int) -> None:
-        """Take datagrams from a transport (`Inbound.receive`)."""
-        length = len(data)
-        handle.rx_bytes += length
-        if length < _SMALLEST_DATAGRAM or data[0] != DATA:
-            self._receive_each(handle, data, segment_size)
-            return
-        _, index, slice_size, receiver, word = HEADER.unpack_from(data)
-        keypair = self.keypairs.get(receiver)
-        size = word & LENGTH_MASK
-        if keypair is None or not slice_size:
-            self._receive_each(handle, data, segment_size)
-            return
-        count = -(-size // slice_size)
-        if (
-            index
-            or length != size + HEADER_SIZE * count
-            or (count > 1 and segment_size != slice_size + HEADER_SIZE)
-        ):
-            self._receive_each(handle, data, segment_size)
-            return
-        # Exactly one whole unit, in order: the usual case.
-        counter = word >> LENGTH_BITS
-        if not keypair.replay.check(counter):
-            self._drops["replay"] += 1
-            return
-        sealed: Buffer
-        if count == 1:
-            sealed = data[HEADER_SIZE:]
-        else:
-            sealed = b"".join(
-                [data[at : at + slice_size] for at in range(HEADER_SIZE, length, segment_size)]
-            )
-        try:
-            plain = keypair.recv_aead.decrypt(
-                (keypair.recv_iv ^ word).to_bytes(12, "big"), sealed, data[4:HEADER_SIZE]
-            )
-        except InvalidTag:
-            if count == 1:
-                self._spoiled(keypair, 1)
-            else:  # slices of several units can look like one
-                self._receive_each(handle, data, segment_size)
-            return
-        self._opened(keypair, handle, counter, plain, count)
-
-    def _receive_each(self, handle: PathHandle, data: memoryview, segment_size: int) -> None:
-        """Take datagrams one by one: slices in any order, handshakes, nonsense."""
-        for begin in range(0, len(data), max(segment_size, 1)):
-            datagram = data[begin : begin + segment_size]
-            if datagram[0] != DATA:
-                self._control.handshake(handle, bytes(datagram))
-            elif len(datagram) <= HEADER_SIZE:
-                self._drops["bad_packet"] += 1
-            else:
-                self._receive_slice(handle, datagram)
-
-    def _receive_slice(self, handle: PathHandle, datagram: memoryview) -> None:
-        header = Header._make(HEADER.unpack_from(datagram))
-        keypair = self.keypairs.get(header.receiver)
-        if keypair is None:
-            self._drops["auth_failed"] += 1
-            self._control.unknown_index(handle)
-            return
-        counter = header.word >> LENGTH_BITS
-        if not keypair.replay.check(counter):
-            self._drops["replay"] += 1
-            return
-        sealed, given_up = keypair.peer.reassembler.add(
-            keypair, header, datagram[HEADER_SIZE:], self._clock()
-        )
-        self._drops["incomplete"] += given_up
-        if sealed is None:
-            return
-        count = -(-len(sealed) // header.slice_size)
-        try:
-            plain = keypair.recv_aead.decrypt(
-                (keypair.recv_iv ^ header.word).to_bytes(12, "big"),
-                sealed,
-                datagram[4:HEADER_SIZE],
-            )
-        except InvalidTag:
-            self._spoiled(keypair, count)
-            return
-        self._opened(keypair, handle, counter, plain, count)
-
-    def _spoiled(self, keypair: Keypair, count: int) -> None:
-        """A unit did not authenticate; it is reported to its sender as loss is."""
-        self._drops["auth_failed"] += 1
-        if count > 1:
-            keypair.rx_expected += count
-
-    def _opened(
-        self, keypair: Keypair, handle: PathHandle, counter: int, plain: bytes, count: int
-    ) -> None:
+    def _deliver(self, keypair: Keypair, handle: PathHandle, plain: bytes) -> None:
         """Deliver the items of an authentic unit."""
-        keypair.replay.mark(counter)
-        keypair.rx_units += 1
-        keypair.rx_expected += count
-        keypair.rx_got += count
-        keypair.received_bytes += len(plain)
         port: Port = keypair.peer
-        if handle is not port.rx_handle or keypair is not port.rx_keypair:
-            self._control.heard(keypair, handle)
         end = len(plain)
         if (
             end > 3 * _SMALLEST_FRAME

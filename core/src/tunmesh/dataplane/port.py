@@ -50,7 +50,8 @@ class Port:
         self.reassembler = Reassembler()
         #: (source, destination) pairs that this peer was found to be allowed.
         self.verified: set[int | bytes] = set()
-        self.staged: list[tuple[float, bytes]] = []
+        #: What waits for a session: since when, frames, how many packets and bytes of IP they are.
+        self.staged: list[tuple[float, bytes, int, int]] = []
         #: The hop of routes that lead to this peer alone.
         self.hop = (self,)
         #: Set whenever packets are sent, read and cleared by the control plane.

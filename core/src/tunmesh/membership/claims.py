@@ -228,13 +228,12 @@ class Claims:
 
     def _withdraw(self, host: bytes, node_id: str, now: float) -> None:
         contest = self._contests.get(host)
-        if self._holders.get(host) != node_id:
-            if contest is None:
-                return
-            contest.contenders.pop(node_id, None)
-            contest.reported.discard(node_id)
-        elif contest is None:
+        if contest is None:
             del self._holders[host]
+            return
+        if self._holders[host] != node_id:
+            del contest.contenders[node_id]
+            contest.reported.discard(node_id)
         else:
             heir = self._best(host, contest.contenders)
             del contest.contenders[heir]
@@ -242,7 +241,7 @@ class Claims:
             self._accept(host, heir, now)
             if contest.contenders:
                 self._start(host, contest, now)
-        if contest is not None and not contest.contenders:
+        if not contest.contenders:
             self._stop(host)
             del self._contests[host]
 

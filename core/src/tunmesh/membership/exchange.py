@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from random import Random
 from struct import iter_unpack
 
+from tunmesh.membership import packing
 from tunmesh.membership.messages import (
     BUCKETS,
     MAX_MESSAGE,
-    NO_AGE,
     NODE_ID,
     Buckets,
     Digest,
@@ -25,15 +25,11 @@ from tunmesh.membership.messages import (
     unpack_counts,
 )
 from tunmesh.membership.records import SUMMARY, NodeRecord
-from tunmesh.membership.table import Entry, State, Table
+from tunmesh.membership.table import Entry, Table
 from tunmesh.membership.timing import DirectoryTiming
 
-#: What one message holds, with room for its framing.
-_LISTED = (MAX_MESSAGE - BUCKETS - 64) // (SUMMARY + 1)
-_WANTED = (MAX_MESSAGE - 64) // NODE_ID
-_RECORDS = MAX_MESSAGE - 64
-#: Bytes that a record in `Records` needs besides its token.
-_RECORD_FRAMING = 5 + 5 + 5
+#: Node ids that one message holds, with room for its framing.
+_MOST_WANTED = (MAX_MESSAGE - 64) // NODE_ID
 #: A table of no more entries is listed at once, without the step by buckets.
 _SMALL = 64
 
@@ -139,14 +135,14 @@ class Exchange:
 
     def _on_digest(self, peer: str, digest: Digest, now: float) -> list[tuple[Entry, float]]:
         table = self._table
-        if digest.fingerprint == _fingerprint(table) and digest.count == len(table.entries):
-            return _younger(table.ordered(), digest.ages, now)
+        if digest.fingerprint == table.digest() and digest.count == len(table.entries):
+            return packing.younger(table.ordered(), digest.ages, now)
         # The buckets of one that knows little would all differ.
         if len(table.entries) <= _SMALL or 2 * digest.count <= len(table.entries):
             self._list(peer, range(BUCKETS), now)
         else:
             fingerprints, counts = table.buckets()
-            self._send((peer,), Buckets(fingerprints, counts, _ages(table.ordered(), now)))
+            self._send((peer,), Buckets(fingerprints, counts, packing.ages(table.ordered(), now)))
         return []
 
     def _on_buckets(self, peer: str, buckets: Buckets, now: float) -> list[tuple[Entry, float]]:
@@ -162,7 +158,7 @@ class Exchange:
                 differing.append(bucket)
             else:
                 ages = buckets.ages[there : there + theirs[bucket]]
-                younger += _younger(ordered[here : here + mine[bucket]], ages, now)
+                younger += packing.younger(ordered[here : here + mine[bucket]], ages, now)
             here += mine[bucket]
             there += theirs[bucket]
         self._list(peer, differing, now)
@@ -194,8 +190,8 @@ class Exchange:
                 if entry.record.summary not in told and entry.record.node_id not in newer
             ]
         self._want(peer, newer, now)
-        for start in range(0, len(lacking), _LISTED):
-            self._send((peer,), Listing(b"".join(lacking[start : start + _LISTED])))
+        for message in packing.announcements(lacking):
+            self._send((peer,), message)
         return self._younger_listed(listing, now)
 
     def _younger_listed(self, listing: Listing, now: float) -> list[tuple[Entry, float]]:
@@ -209,7 +205,7 @@ class Exchange:
             if entry is not None:
                 entries.append(entry)
                 ages.append(age)
-        return _younger(entries, ages, now)
+        return packing.younger(entries, bytes(ages), now)
 
     def _want(self, peer: str, node_ids: Iterable[str], now: float) -> None:
         """Ask for records, unless somebody else has just been asked."""
@@ -225,8 +221,8 @@ class Exchange:
             wants.pop(node_id, None)  # so that the oldest stays the first
             wants[node_id] = (peer, until)
             asked.append(node_id)
-        for start in range(0, len(asked), _WANTED):
-            part = asked[start : start + _WANTED]
+        for start in range(0, len(asked), _MOST_WANTED):
+            part = asked[start : start + _MOST_WANTED]
             self._send((peer,), Want(bytes.fromhex("".join(part))))
 
     def _on_want(self, peer: str, want: Want, now: float) -> None:
@@ -236,41 +232,16 @@ class Exchange:
             entry = self._table.entries.get(node_id)
             if entry is not None:
                 entries[node_id] = entry
-        for batch in _batches(entries.values()):
-            self._send(
-                (peer,),
-                Records(
-                    [entry.record.token for entry in batch],
-                    [max(0, int(now - entry.alive) + 2) for entry in batch],
-                    [max(0, int(now - entry.signed)) for entry in batch],
-                ),
-            )
+        for message in packing.records(entries.values(), now):
+            self._send((peer,), message)
 
     def _list(self, peer: str, buckets: Iterable[int], now: float) -> None:
-        """List all of some buckets, in as many messages as it takes."""
-        complete = bytearray()
-        entries: list[Entry] = []
-        by_bucket: dict[int, list[Entry]] = {bucket: [] for bucket in buckets}
-        for entry in self._table.in_buckets(by_bucket):
-            by_bucket[entry.record.summary[0]].append(entry)
-        for bucket, part in by_bucket.items():
-            if entries and len(entries) + len(part) > _LISTED:
-                self._send((peer,), _listing(entries, complete, now))
-                entries, complete = [], bytearray()
-            if len(part) <= _LISTED:
-                complete.append(bucket)
-                entries += part
-                continue
-            # Too many for one message: none of its messages is complete, so the other side
-            # learns from them and tells nothing.
-            for start in range(0, len(part), _LISTED):
-                self._send((peer,), _listing(part[start : start + _LISTED], b"", now))
-        if complete:
-            self._send((peer,), _listing(entries, complete, now))
+        for message in packing.listings(self._table, buckets, now):
+            self._send((peer,), message)
 
     def _digest(self, now: float) -> Digest:
         ordered = self._table.ordered()
-        return Digest(_fingerprint(self._table), len(ordered), _ages(ordered, now))
+        return Digest(self._table.digest(), len(ordered), packing.ages(ordered, now))
 
     def _flush(self, now: float) -> None:
         self._flush_at = math.inf
@@ -279,8 +250,8 @@ class Exchange:
         current = [(s, told) for s, told in news.items() if s in self._table.summaries]
         for peer in self._some_peers():
             summaries = [summary for summary, told in current if peer not in told]
-            for start in range(0, len(summaries), _LISTED):
-                self._send((peer,), Listing(b"".join(summaries[start : start + _LISTED])))
+            for message in packing.announcements(summaries):
+                self._send((peer,), message)
 
     def _some_peers(self) -> list[str]:
         peers = list(self.peers)
@@ -300,54 +271,3 @@ class Exchange:
     def _send(self, peers: Iterable[str], message: Message) -> None:
         data = encode_message(message)
         self._outbox += [(peer, data) for peer in peers]
-
-
-def _fingerprint(table: Table) -> bytes:
-    return table.fingerprint.to_bytes(16, "big")
-
-
-def _listing(entries: list[Entry], complete: bytes | bytearray, now: float) -> Listing:
-    summaries = b"".join([entry.record.summary for entry in entries])
-    return Listing(summaries, bytes(complete), _ages(entries, now))
-
-
-def _batches(entries: Iterable[Entry]) -> Iterable[list[Entry]]:
-    """Entries whose records fit one message each."""
-    batch: list[Entry] = []
-    size = 0
-    for entry in entries:
-        needed = len(entry.record.token) + _RECORD_FRAMING
-        if batch and size + needed > _RECORDS:
-            yield batch
-            batch, size = [], 0
-        batch.append(entry)
-        size += needed
-    if batch:
-        yield batch
-
-
-def _ages(entries: list[Entry], now: float) -> bytes:
-    """One byte for each entry.
-
-    Rounded up and one second more: an age that travels in circles must grow, however long the
-    messages take, or else a dead node would live for ever.
-    """
-    return bytes(
-        [
-            min(max(0, int(now - entry.alive) + 2), NO_AGE)
-            if entry.state is State.LIVE or entry.state is State.STALE
-            else NO_AGE
-            for entry in entries
-        ]
-    )
-
-
-def _younger(
-    entries: Iterable[Entry], ages: bytes | bytearray, now: float
-) -> list[tuple[Entry, float]]:
-    """The entries of which the ages tell something better, by more than a second."""
-    return [
-        (entry, now - age)
-        for entry, age in zip(entries, ages, strict=True)
-        if age < NO_AGE and now - age > entry.alive + 1
-    ]

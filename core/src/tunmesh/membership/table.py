@@ -78,6 +78,10 @@ class Table:
         self._forget(self.entries.pop(node_id).record)
         self._ordered = None
 
+    def digest(self) -> bytes:
+        """The fingerprint, as it stands in a message."""
+        return self.fingerprint.to_bytes(16, "big")
+
     def ordered(self) -> list[Entry]:
         """All entries by node id."""
         if self._ordered is None:

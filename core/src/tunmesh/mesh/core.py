@@ -277,7 +277,7 @@ class Mesh:
         for peer in self.peers.values():
             if not peer.up and peer.has_endpoint(handle.endpoint):
                 self._redials.append(now)
-                peer.dial(now)
+                peer.hasten(now)
                 return
 
     def heard(self, keypair: Keypair, handle: PathHandle) -> None:
@@ -310,7 +310,7 @@ class Mesh:
         """Packets wait for a peer that has no session."""
         peer = self.peers.get(port.node_id)
         if peer is not None and not peer.up:
-            peer.dial(self._clock())
+            peer.hasten(self._clock())
 
     # ------------------------------------------------------ Services, for peers
 
@@ -378,7 +378,7 @@ class Mesh:
             peer = self._peer(event.node_id, event.static, now)
             peer.add_endpoint(handle.endpoint)
             if not peer.up:
-                peer.dial(now)
+                peer.hasten(now)
 
     # --------------------------------------------------------------- membership
 
@@ -447,7 +447,7 @@ class Mesh:
             peer = self._peer_of(record, now)
             peer.ask(now)
             if not peer.up:
-                peer.dial(now)
+                peer.hasten(now)
 
     def _holdings(self) -> Iterable[Holding]:
         owned = self.directory.claims.owned

@@ -35,10 +35,10 @@ MAX_COALESCED = 64
 #: Largest total length of an IPv4 packet, and largest payload length of an IPv6 packet.
 _MAX_LENGTH = 0xFFFF
 
-# One item: prefix, flags and kind of the virtio_net_hdr, the rest of it, the IP header from version
+# One item: prefix, flags and kind of the virtio_net_hdr; the rest of it; the IP header from version
 # to length, and so on to the UDP length; then the UDP checksum, and the payload comes. Fields are
 # what all datagrams of one flow have in common. Left out are IPv4's id and header checksum.
-_ITEM = {4: "4x2s8x4s2x4s2x14s2x", 6: "4x2s8x46s2x"}
+_ITEM = {4: "6s8x4s2x4s2x14s2x", 6: "6s8x46s2x"}
 
 
 @lru_cache(maxsize=64)
@@ -54,11 +54,11 @@ def coalesce_udp(unit: bytes, start: int, stride: int, count: int) -> bytes | No
         unit: The plaintext.
         start: Where the first item begins; each is a prefix of 4 bytes and a frame.
         stride: Bytes of each item.
-        count: How many items, all of kind FRAME and of this length; `MAX_COALESCED` at most.
+        count: How many items, the first of kind FRAME; `MAX_COALESCED` at most.
 
     Returns:
-        A superpacket that holds all their payloads, a valid frame; None if they are not datagrams
-        of one flow with partial checksums, or would not fit into one packet.
+        A superpacket that holds all their payloads, a valid frame; None if not all of them are
+        datagrams of one flow with partial checksums, or they would not fit into one packet.
     """
     version = unit[start + _PACKET] >> 4
     ip_header = IPV4_HEADER if version == 4 else IPV6_HEADER
@@ -75,7 +75,7 @@ def coalesce_udp(unit: bytes, start: int, stride: int, count: int) -> bytes | No
         return None
     fields = _layout(version, payload, count).unpack_from(unit, start)
     each = len(fields) // count
-    for common in range(each - 1):
+    for common in reversed(range(each - 1)):  # addresses and ports differ most
         column = fields[common::each]
         if column.count(column[0]) != count:
             return None

@@ -34,6 +34,9 @@ _MOST_WAITING = 1024
 #: Bytes of the largest message.
 LARGEST_MESSAGE = 48 * 1024
 _MOST_FRAGMENTS = -(-LARGEST_MESSAGE // _FRAGMENT)
+#: Acknowledgements that wait while there is no path to send them on. What is not acknowledged
+#: comes again.
+_MOST_ACKS = 1024
 #: Ids remembered as delivered.
 _REMEMBERED = 4096
 #: Incomplete messages kept.
@@ -108,14 +111,17 @@ class Channel:
             return None
         if kind != _MESSAGE or not 0 < count <= _MOST_FRAGMENTS or index >= count:
             raise BadPacket("control item of an unknown kind")
-        self._acks.append(_HEAD.pack(_ACK, epoch, number, index, count))
+        payload = body[_HEAD.size :]
+        if len(payload) > (_FRAGMENT if count > 1 else LARGEST_MESSAGE):
+            raise BadPacket("control message too large")
+        if len(self._acks) < _MOST_ACKS:
+            self._acks.append(_HEAD.pack(_ACK, epoch, number, index, count))
         if epoch != self._remote_epoch:
             self._remote_epoch = epoch
             self._delivered.clear()
             self._partial.clear()
         if number in self._delivered:
             return None
-        payload = body[_HEAD.size :]
         if count > 1:
             whole = self._join(number, index, count, payload)
             if whole is None:

@@ -18,8 +18,7 @@ _UNIT_LOSS = 0.05
 _LEAST = 50
 #: Datagrams that make a sample count in full.
 _FULL = 1000
-
-#: Samples left out after an overrun. What was dropped at the tail of the receiver's queue is missed
+#: Samples left out from an overrun on. What was dropped at the tail of the receiver's queue is missed
 #: only when the queue has been read to its end, which may be a sample later.
 _ECHO = 2
 
@@ -49,6 +48,8 @@ class LossMeter:
             overrun: Whether the receiver's own socket overflowed meanwhile. Smaller units would
                 make that worse, so such a sample is left out.
         """
+        if overrun:  # even if the sample is too small to be looked at now
+            self._skip = _ECHO
         if index != self._index or expected < self._expected or got < self._got:
             self._index, self._expected, self._got = index, expected, got
             return
@@ -56,8 +57,6 @@ class LossMeter:
         if sent < _LEAST:
             return
         self._expected, self._got = expected, got
-        if overrun:
-            self._skip = _ECHO
         if self._skip:
             self._skip -= 1
             return

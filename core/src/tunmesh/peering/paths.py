@@ -3,7 +3,8 @@
 The best live path is active: by priority, then by whether it answers, then by round-trip time.
 Among equals the one in use stays. When the peer moves, its datagrams come along a new path; that
 is proven first, then the old one gets a last chance to answer (a *duel*): who copies datagrams
-from another address, faster than the original, must not draw the traffic there.
+from another address, faster than the original, must not draw the traffic there. Nor who passes
+them on both ways: being faster is enough only for an endpoint that the peer itself announces.
 """
 
 from __future__ import annotations
@@ -37,19 +38,26 @@ class Paths:
     Args:
         services: The mesh.
         send_probe: Sends a probe's body along a path.
+        announced: Whether the peer says that it is at an endpoint.
 
     Attributes:
         active: The path that carries traffic; None if none is alive.
         reason: Why it was chosen.
     """
 
-    def __init__(self, services: Services, send_probe: Callable[[Path, bytes], None]) -> None:
+    def __init__(
+        self,
+        services: Services,
+        send_probe: Callable[[Path, bytes], None],
+        announced: Callable[[str], bool],
+    ) -> None:
         self.active: Path | None = None
         self.reason = ""
         self._services = services
         self._send_probe = send_probe
+        self._announced = announced
         self._paths: dict[PathHandle, Path] = {}
-        self._duel: tuple[Path, float] | None = None
+        self._duel: tuple[Path, float, float] | None = None  # challenger, begin, end
 
     def __iter__(self) -> Iterator[Path]:
         return iter(list(self._paths.values()))  # a copy: paths come and go meanwhile
@@ -74,13 +82,13 @@ class Paths:
         del self._paths[path.handle]
         self._services.release(path.handle)
 
-    def forget_dead(self, announced: Callable[[str], bool], now: float) -> None:
+    def forget_dead(self, now: float) -> None:
         """Do without paths that are dead for long and lead where the peer does not say it is."""
         for path in self:
             if (
                 path.state != "up"
                 and path.since < now - _FORGOTTEN
-                and not announced(path.handle.endpoint)
+                and not self._announced(path.handle.endpoint)
             ):
                 self.forget(path)
 
@@ -124,9 +132,11 @@ class Paths:
             or active.handle.transport.priority != path.handle.transport.priority
         ):
             self.choose(now, "validated")
-        elif self._duel is None and active.answered_at < now - _CHALLENGE:
+        elif self._duel is None:
             self.ask(active, now)
-            self._duel = (path, now + max(_DUEL, 3 * (active.rtt or 0.0)))
+            time = max(_DUEL, 3 * (active.rtt or 0.0))
+            active.next_probe = min(active.next_probe, now + time / 2)  # one may get lost
+            self._duel = (path, now, now + time)
 
     def probe_due(self, now: float, *, busy: bool) -> None:
         """Probe the paths whose time has come.
@@ -146,6 +156,8 @@ class Paths:
                 path.become("down", now)
             interval = self._interval(path, busy=busy)
             path.next_probe = now + interval * self._services.rng.uniform(0.9, 1.0)
+        if self.active is not None and self.active.suspect:
+            self.choose(now, "no answer")
 
     def _interval(self, path: Path, *, busy: bool) -> float:
         timing = self._services.timing
@@ -165,26 +177,21 @@ class Paths:
 
     def settle(self, now: float) -> None:
         """End a duel whose time is over: the old path answered, or the peer has moved."""
-        if self._duel is None or now < self._duel[1]:
+        if self._duel is None or now < self._duel[2]:
             return
-        path, deadline = self._duel
+        path, begin, _ = self._duel
         self._duel = None
         active = self.active
-        if active is not None and path.state == "up" and active.answered_at < deadline - _DUEL:
+        if active is not None and path.state == "up" and active.answered_at < begin:
             self.dead(active, now, "moved")
 
     def choose(self, now: float, reason: str) -> None:
         """Let the best live path carry the traffic."""
         live = [path for path in self if path.state == "up"]
-        best = max(live, key=_quality, default=None)
         active = self.active
-        if (
-            best is not None
-            and active is not None
-            and active.state == "up"
-            and not _clearly_better(best, active)
-        ):
-            return
+        if active is not None and active.state == "up":
+            live = [path for path in live if self._clearly_better(path, active)] or [active]
+        best = max(live, key=_quality, default=None)
         if best is not active:
             self.active = best
             self._duel = None
@@ -194,24 +201,23 @@ class Paths:
 
     def next_deadline(self) -> float:
         """When `probe_due` or `settle` has something to do."""
-        deadline = self._duel[1] if self._duel is not None else float("inf")
+        deadline = self._duel[2] if self._duel is not None else float("inf")
         for path in self._paths.values():
             deadline = min(deadline, path.next_probe)
         return deadline
+
+    def _clearly_better(self, path: Path, active: Path) -> bool:
+        """Whether to leave a live path for another: traffic must not swing between equals."""
+        priority = path.handle.transport.priority - active.handle.transport.priority
+        if priority:
+            return priority > 0
+        if active.suspect and not path.unanswered:
+            return True
+        if path.rtt is None or active.rtt is None or not self._announced(path.handle.endpoint):
+            return False
+        return path.rtt < _BETTER * active.rtt - _NOISE
 
 
 def _quality(path: Path) -> tuple[int, bool, float]:
     rtt = path.rtt if path.rtt is not None else float("inf")
     return path.handle.transport.priority, not path.unanswered, -rtt
-
-
-def _clearly_better(path: Path, active: Path) -> bool:
-    """Whether to leave a live path for another: traffic must not swing between equals."""
-    priority = path.handle.transport.priority - active.handle.transport.priority
-    if priority:
-        return priority > 0
-    if active.unanswered > 1 and not path.unanswered:
-        return True
-    if path.rtt is None or active.rtt is None:
-        return False
-    return path.rtt < _BETTER * active.rtt - _NOISE

@@ -15,7 +15,7 @@ from tunmesh.peering.path import Path, probe_reply_untrusted
 from tunmesh.peering.paths import Paths
 from tunmesh.peering.schedule import retry_delay
 from tunmesh.session.session import Session
-from tunmesh.session.units import CONFIRM, CONTROL, PAD, PROBE, PROBE_REPLY, item
+from tunmesh.session.units import CONFIRM, CONTROL, PAD, PROBE, PROBE_REPLY, TAG_SIZE, item
 
 if TYPE_CHECKING:
     from tunmesh.interfaces.transport import PathHandle
@@ -33,6 +33,8 @@ _MOST_CONFIRMING = 8
 _REKEY_ALONE = 3
 #: Tries of a handshake after which the peer is looked for anew.
 _SOUGHT_ELSEWHERE = 5
+#: Least time between two tries, however many packets wait for the peer.
+_HASTE = 1.0
 #: The session's age is looked at this often.
 _HOUSEKEEPING = 1.0
 
@@ -63,7 +65,7 @@ class Peer:
         self.port = Port(node_id)
         self.session = Session(own_static, static, services.session_timing)
         self.channel = Channel(services.rng)
-        self.paths = Paths(services, self._send_probe)
+        self.paths = Paths(services, self._send_probe, lambda url: url in self._endpoints)
         self.up = False
         self.wanted = True
         self.last_heard = now
@@ -74,6 +76,7 @@ class Peer:
         self._endpoints: dict[str, None] = {}
         self._attempt = -1  # of the handshake being made; negative if none is
         self._next_attempt = float("inf")
+        self._tried = float("-inf")
         self._housekeeping = now + _HOUSEKEEPING
         self._confirming: dict[Keypair, PathHandle] = {}
 
@@ -145,6 +148,14 @@ class Peer:
             self._next_attempt = now + delay
             self._services.reschedule(self)
 
+    def hasten(self, now: float) -> None:
+        """Make a session soon: packets wait for it, or the peer has just been seen."""
+        self.dial(now)
+        soon = max(now, self._tried + _HASTE)
+        if soon < self._next_attempt:
+            self._next_attempt = soon
+            self._services.reschedule(self)
+
     def retry(self, handle: PathHandle, now: float) -> None:
         """Send an initiation at once to where a cookie or a challenge came from."""
         datagram = self._services.initiation(self.static, now) if self.dialing else None
@@ -156,6 +167,7 @@ class Peer:
 
     def _initiate(self, now: float) -> None:
         self._attempt += 1
+        self._tried = now
         self._next_attempt = now + retry_delay(self._attempt, self._services.rng)
         if self._attempt > _SOUGHT_ELSEWHERE:
             self._services.peer_suspect(self, now)
@@ -234,16 +246,20 @@ class Peer:
             if self.paths.active is None:
                 self.paths.challenge(handle, now)
         elif kind == PROBE_REPLY:
-            path = self.paths.get(handle)
-            if path is not None and path.answered(body, now):
+            # It counts for the path that was asked. The answer may come along another one, if
+            # the peer has just moved or somebody copies what it says.
+            path = next((path for path in self.paths if path.answered(body, now)), None)
+            if path is not None:
                 self.paths.answered(path, now)
                 self._follow(now)
                 self._services.peer_heard(self, now)
         elif kind == CONTROL:
             message = self.channel.receive(body, now)
-            self._send_control(now)
-            if message is not None:
-                self._services.peer_message(self, message, now)
+            try:
+                if message is not None:
+                    self._services.peer_message(self, message, now)
+            finally:
+                self._send_control(now)  # the acknowledgement, and what was said in answer
         elif kind not in (CONFIRM, PAD):
             raise BadPacket(f"item of unknown kind {kind}")
 
@@ -274,19 +290,32 @@ class Peer:
             self.paths.ask(path, now)
 
     def _send_control(self, now: float) -> None:
+        """Send what the channel has; small bodies share a datagram."""
         active = self.paths.active
-        if active is not None:
-            for body in self.channel.bodies_to_send(now):
-                self._send_item(active.handle, CONTROL, body)
+        if active is None:
+            return
+        room = active.slice_size - TAG_SIZE
+        items = b""
+        for body in self.channel.bodies_to_send(now):
+            more = item(CONTROL, body)
+            if items and len(items) + len(more) > room:
+                self._send_items(active.handle, items)
+                items = b""
+            items += more
+        if items:
+            self._send_items(active.handle, items)
 
     def _send_probe(self, path: Path, body: bytes) -> None:
         self._send_item(path.handle, PROBE, body)
 
     def _send_item(self, handle: PathHandle, kind: int, body: bytes) -> None:
+        self._send_items(handle, item(kind, body))
+
+    def _send_items(self, handle: PathHandle, items: bytes) -> None:
         keypair = self.port.tx_keypair
         if keypair is not None:
             slice_size = Path.slice_size_of(handle)
-            self._services.sealer.send(keypair, item(kind, body), handle, slice_size)
+            self._services.sealer.send(keypair, items, handle, slice_size)
 
     # -------------------------------------------------------------------- timer
 
@@ -326,7 +355,7 @@ class Peer:
             self.port.reassembler.forget(keypair)
             self._confirming.pop(keypair, None)
         self._services.drops["incomplete"] += self.port.reassembler.expire(now)
-        self.paths.forget_dead(self._endpoints.__contains__, now)
+        self.paths.forget_dead(now)
         if (self.wanted or self.port.used) and self.session.needs_handshake(now):
             self.dial(now)
         self._follow(now)

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tunmesh.interfaces.transport import PathHandle
@@ -49,7 +49,7 @@ MOST_SLICES = 256
 
 HEADER = struct.Struct("!BBHIQ")
 PREFIX = struct.Struct("!I")
-_AAD = struct.Struct("!IQ")
+AAD = struct.Struct("!IQ")
 _WORD = struct.Struct("!Q")
 _NATIVE = struct.Struct("=Q")
 _FIRST = struct.Struct("!BBHI")
@@ -58,16 +58,6 @@ _FIRST = struct.Struct("!BBHI")
 def item(kind: int, body: bytes) -> bytes:
     """One item of a unit."""
     return PREFIX.pack(kind << 24 | len(body)) + body
-
-
-class Header(NamedTuple):
-    """The clear header of a slice."""
-
-    type: int
-    number: int
-    slice_size: int
-    receiver: int
-    word: int
 
 
 class _Plan:
@@ -125,7 +115,7 @@ class Sealer:
         word = counter << LENGTH_BITS | size
         nonce = (keypair.send_iv ^ word).to_bytes(12, "big")
         receiver = keypair.remote_index
-        aad = _AAD.pack(receiver, word)
+        aad = AAD.pack(receiver, word)
         transport = handle.transport
         if size <= slice_size:
             end = HEADER_SIZE + size
@@ -178,7 +168,7 @@ class Sealer:
             keypair.sent_bytes += size
             receiver = keypair.remote_index
             nonce = (keypair.send_iv ^ word).to_bytes(12, "big")
-            sealed = keypair.send_aead.encrypt(nonce, plain, _AAD.pack(receiver, word))
+            sealed = keypair.send_aead.encrypt(nonce, plain, AAD.pack(receiver, word))
             datagram = HEADER.pack(DATA, 0, slice_size, receiver, word) + sealed
             length = len(datagram)
             handle.tx_bytes += length
@@ -236,34 +226,53 @@ class Reassembler:
         return len(self._partials)
 
     def add(
-        self, keypair: Keypair, header: Header, body: Buffer, now: float
+        self,
+        keypair: Keypair,
+        index: int,
+        count: int,
+        slice_size: int,
+        word: int,
+        payload: bytes,
+        now: float,
     ) -> tuple[bytes | None, int]:
-        """Take one slice.
+        """Take one slice, or several consecutive ones.
+
+        Args:
+            keypair: Theirs.
+            index: Of the first one.
+            count: How many there are.
+            slice_size: As their headers say.
+            word: As their headers say.
+            payload: Their payloads, joined.
+            now: The time.
 
         Returns:
-            The whole ciphertext if this slice completed it, else None; and how many units were
-            given up for it. A slice that does not fit is ignored.
+            The whole ciphertext if it is complete, else None; and how many units were given up.
+            What does not fit is ignored.
         """
-        length = header.word & LENGTH_MASK
-        size = header.slice_size
-        if not size or not TAG_SIZE <= length <= LARGEST_UNIT:
+        length = word & LENGTH_MASK
+        if not slice_size or not TAG_SIZE <= length <= LARGEST_UNIT:
             return None, 0
-        count = -(-length // size)
-        index = header.number
-        due = size if index < count - 1 else length - size * (count - 1)
-        if count > MOST_SLICES or index >= count or len(body) != due:
+        total = -(-length // slice_size)
+        end = index + count
+        due = slice_size * count if end < total else length - slice_size * index
+        if total > MOST_SLICES or end > total or len(payload) != due:
             return None, 0
+        if count == total:
+            return payload, 0
         given_up = 0
-        key = (keypair, header.word)
+        key = (keypair, word)
         partial = self._partials.get(key)
         if partial is None:
             if len(self._partials) >= self.MOST_UNITS:
                 given_up = self.expire(now) or self._give_up(next(iter(self._partials)))
-            partial = self._partials[key] = _Partial(size, count, now + self.TIMEOUT)
-        if partial.slice_size != size or partial.slices[index] is not None:
+            partial = self._partials[key] = _Partial(slice_size, total, now + self.TIMEOUT)
+        if partial.slice_size != slice_size or partial.slices[index:end].count(None) != count:
             return None, given_up
-        partial.slices[index] = bytes(body)
-        partial.missing -= 1
+        partial.slices[index] = payload
+        for other in range(index + 1, end):
+            partial.slices[other] = b""
+        partial.missing -= count
         if partial.missing:
             return None, given_up
         del self._partials[key]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
+import struct
+import sys
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -113,3 +115,20 @@ def rate_limit_key(address: SocketAddress) -> bytes:
     if len(address) == 2:
         return socket.inet_pton(socket.AF_INET, address[0])
     return socket.inet_pton(socket.AF_INET6, address[0])[:_IPV6_PREFIX_BYTES]
+
+
+_SOCKADDR_IN = struct.Struct("!2xH4s")
+_SOCKADDR_IN6 = struct.Struct("!2xHI16s")
+
+
+def socket_address(raw: bytes) -> SocketAddress:
+    """The socket address that the kernel wrote as a ``struct sockaddr``, of either family."""
+    if int.from_bytes(raw[:2], sys.byteorder) == socket.AF_INET:
+        port, host = _SOCKADDR_IN.unpack_from(raw)
+        return socket.inet_ntop(socket.AF_INET, host), port
+    port, flow, host = _SOCKADDR_IN6.unpack_from(raw)
+    zone = int.from_bytes(raw[24:28], sys.byteorder)
+    text = socket.inet_ntop(socket.AF_INET6, host)
+    if zone:  # as the socket module writes it
+        text += f"%{socket.if_indextoname(zone)}"
+    return text, port, flow, zone

@@ -6,7 +6,7 @@ and ``asm-generic/socket.h``.
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import socket
 import struct
 
@@ -48,8 +48,7 @@ def open_socket(local: Literal) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
         _set_buffer(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF)
         _set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF)
-        with contextlib.suppress(OSError):  # Linux before 5.0: datagrams come one by one
-            sock.setsockopt(socket.SOL_UDP, UDP_GRO, 1)
+        set_coalescing(sock, on=True)
         sock.bind(local.address)
     except BaseException:
         sock.close()
@@ -81,3 +80,17 @@ def drops(sock: socket.socket) -> int:
     """Datagrams, or runs of them, that found the receive buffer full so far; wraps at 2^32."""
     found: int = _MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMINFO.size))[0]
     return found
+
+
+def set_coalescing(sock: socket.socket, *, on: bool) -> bool:
+    """Let the kernel join datagrams, or not; whether it knows how to (Linux 5.0)."""
+    try:
+        sock.setsockopt(socket.SOL_UDP, UDP_GRO, int(on))
+    except OSError:
+        return False
+    return True
+
+
+def error_name(error: OSError) -> str:
+    """The symbol of an error, ``econnrefused``."""
+    return errno.errorcode.get(error.errno or 0, "unknown").lower()

@@ -1,17 +1,15 @@
 """Datagrams over UDP.
 
-`UdpTransport.send` and `UdpTransport._receive` run for every unit: no allocation that can be
-spared, no call that can be. Everything else is kept out of them.
+`UdpTransport.send` and `Receiver.readable` run for every unit: no allocation that can be spared,
+no call that can be. Everything else is kept out of them.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
-import sys
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -31,13 +29,12 @@ from tunmesh_transport_udp.endpoints import (
 )
 from tunmesh_transport_udp.listener import Listener, UdpPath
 from tunmesh_transport_udp.options import DEFAULT_LISTEN, Options
-from tunmesh_transport_udp.sockets import CONTROL_SPACE, UDP_GRO, drops, segment_control
+from tunmesh_transport_udp.receiver import Receiver
+from tunmesh_transport_udp.sockets import drops, error_name, segment_control
 
 if TYPE_CHECKING:
     from tunmesh.interfaces.tun import Buffer
 
-_BUFFER_BYTES = 1 << 16  # the largest run of datagrams that the kernel coalesces
-_READS = 16  # a wake-up; then the other descriptors have their turn
 _MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS of linux/udp.h; more since 6.9
 # A run whose buffer would be longer than 64 KiB with the headers of Ethernet with a VLAN, IPv6 and
 # UDP is cut up by the kernel before it reaches the device.
@@ -62,10 +59,9 @@ class UdpTransport(Transport):
         self._inbound = context.inbound
         self._listeners: list[Listener] = []
         self._first: dict[socket.AddressFamily, Listener] = {}
-        self._adopted: dict[SocketAddress, UdpPath] = {}
+        self._adopted: dict[SocketAddress, PathHandle] = {}
         self._controls: dict[int, list[tuple[int, int, bytes]]] = {}
         self._counts: Counter[str] = Counter()
-        self._view = memoryview(bytearray(_BUFFER_BYTES))
         self._discovery: Discovery | None = None
 
     # Life
@@ -111,9 +107,15 @@ class UdpTransport(Transport):
         listener = Listener(local)
         self._listeners.append(listener)
         self._first.setdefault(listener.family, listener)
-        listener.watch = self._context.reactor.watch(
-            listener.socket.fileno(), partial(self._receive, listener)
+        receiver = Receiver(
+            listener,
+            self._adopted,
+            self._stranger,
+            self._inbound.receive,
+            self._counts,
+            self._context.now,
         )
+        listener.watch = self._context.reactor.watch(listener.socket.fileno(), receiver.readable)
 
     def _close(self) -> None:
         if self._discovery is not None:
@@ -126,6 +128,7 @@ class UdpTransport(Transport):
 
     def _addresses_changed(self) -> None:
         for path in self._adopted.values():  # routes may lead through other interfaces now
+            assert isinstance(path, UdpPath)  # `adopt` takes no others
             path.segmentation = self.max_segments > 1
         self._inbound.endpoints_changed()
 
@@ -221,33 +224,10 @@ class UdpTransport(Transport):
             self._counts["too_big"] += 1
             self._inbound.too_big(path, size)
         else:
-            self._counts[f"send_{_symbol(error)}"] += 1
+            self._counts[f"send_{error_name(error)}"] += 1
         return True
 
     # Receiving
-
-    def _receive(self, listener: Listener) -> None:
-        recvmsg_into = listener.socket.recvmsg_into
-        view = self._view
-        buffers = [view]
-        adopted = self._adopted
-        receive = self._inbound.receive
-        for _ in range(_READS):
-            try:
-                size, control, _, address = recvmsg_into(buffers, CONTROL_SPACE)
-            except BlockingIOError:
-                return
-            except OSError as error:  # what an ICMP message reported about an earlier datagram
-                self._counts[f"receive_{_symbol(error)}"] += 1
-                continue
-            path = adopted.get(address) or self._stranger(listener, address)
-            if path is None or not size:
-                continue
-            segment_size = size
-            for level, kind, value in control:
-                if kind == UDP_GRO and level == socket.SOL_UDP:
-                    segment_size = int.from_bytes(value, sys.byteorder)
-            receive(path, view[:size], segment_size)
 
     def _stranger(self, listener: Listener, address: SocketAddress) -> UdpPath | None:
         """A path for one datagram; None where an answer would travel through the mesh itself."""
@@ -260,8 +240,5 @@ class UdpTransport(Transport):
         return sum(drops(listener.socket) for listener in self._listeners)
 
     def statistics(self) -> dict[str, int]:
-        return {**self._counts, "receive_overruns": self.overruns()}
-
-
-def _symbol(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, "unknown").lower()
+        overruns = self.overruns()
+        return {**self._counts, **({"receive_overruns": overruns} if overruns else {})}

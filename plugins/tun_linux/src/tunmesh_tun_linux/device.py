@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 from typing import TYPE_CHECKING, Self
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tunmesh.interfaces import TunContext
-    from tunmesh.interfaces.tun import Buffer, Network
+    from tunmesh.interfaces.tun import Buffer
     from tunmesh_tun_linux.options import Options
 
 _CLOSED = -1
@@ -37,7 +36,7 @@ class LinuxTun(Tun):
         self.offloads = frozenset()
         self._context = context
         self._txqueuelen = options.txqueuelen
-        self._routes = parse_routes(options.routes)
+        self._routes = options.routes
         self._fd = _CLOSED
         self._gone = False
         self._net = HostNet(self.name)
@@ -113,15 +112,3 @@ class LinuxTun(Tun):
         if exc.errno == errno.EBADFD:
             return f"device {self.name} was removed by somebody else"
         return f"device {self.name} cannot be read: {exc.strerror}"
-
-
-def parse_routes(routes: Sequence[str]) -> tuple[Network, ...]:
-    """Read the option ``routes``.
-
-    Raises:
-        TunError: One of them is no prefix.
-    """
-    try:
-        return tuple(ipaddress.ip_network(route) for route in routes)
-    except ValueError as exc:
-        raise TunError(f"plugins.tun_linux.routes: {exc}") from exc

@@ -6,16 +6,19 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from tunmesh.interfaces.tun import Network
+
 #: MTU for ``"auto"``: one slice of a unit over underlays of 1500 bytes, IPv4 and IPv6 alike.
 AUTO_MTU = 1400
 
 Device = Annotated[
     str,
     msgspec.Meta(
-        min_length=1,
-        max_length=15,  # IFNAMSIZ less the final zero
-        pattern=r"^[A-Za-z0-9_.+@=-]+$",
-        description="name of the TUN device, made at the start and removed at the end",
+        pattern=r"^[A-Za-z0-9_.+@=-]{1,15}$",  # IFNAMSIZ less the final zero
+        description=(
+            "name of the TUN device, up to 15 letters, digits and _.+@=-; the device is made "
+            "at the start and removed at the end"
+        ),
     ),
 ]
 
@@ -25,7 +28,7 @@ Mtu = Annotated[
 ]
 
 Routes = Annotated[
-    tuple[str, ...],
+    tuple[Network, ...],
     msgspec.Meta(description="more prefixes to route into the tunnel, such as 192.0.2.0/24"),
 ]
 

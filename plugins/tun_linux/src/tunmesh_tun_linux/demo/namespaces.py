@@ -29,7 +29,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class DemoError(TunmeshError):
-    """The demo cannot go on; one readable line."""
+    """The demo cannot go on; the message may end with the last lines of a node's log."""
 
 
 def become_root() -> bool:

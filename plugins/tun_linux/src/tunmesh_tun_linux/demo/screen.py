@@ -133,6 +133,7 @@ class RichScreen(Screen):
         from rich.spinner import Spinner  # noqa: PLC0415
 
         self._console = Console(highlight=False)
+        self._errors = Console(highlight=False, stderr=True)
         self._spinner = Spinner("dots", style="cyan")
         # Refreshed by hand: a thread would make it unsafe to fork.
         self._live = Live(
@@ -150,7 +151,7 @@ class RichScreen(Screen):
         self._console.print(text, markup=False)
 
     def failure(self, text: str) -> None:
-        self._console.print(f"\n ✗ {text}\n", style="red", markup=False)
+        self._errors.print(f"\n ✗ {text}\n", style="red", markup=False)
 
     def progress(self, step: Step) -> None:
         if not self._live.is_started:

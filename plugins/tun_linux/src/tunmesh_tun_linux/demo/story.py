@@ -59,8 +59,8 @@ def form_mesh(screen: Screen, nodes: Sequence[Node], plugins: Sequence[str]) -> 
             pairs = len(nodes) * (len(nodes) - 1) // 2
             carrier = _carrier(statuses)
             step.update(
-                f"{connected} of {pairs} pairs connected{carrier}; "
-                f"{'each' if others[1:] else 'it'} knew only {first.name}",
+                f"{connected} of {pairs} pairs connected{carrier}, "
+                f"given only {first.name}'s address",
                 table,
             )
             if connected == pairs:
@@ -236,13 +236,13 @@ def keep_running(screen: Screen, nodes: Sequence[Node], *, in_user_namespace: bo
     if in_user_namespace:
         enter = f"nsenter --target {first.pid} --user --mount --net --preserve-credentials"
     program = Path(sys.executable).with_name("tunmesh")
-    screen.note(
-        "The mesh stays up until Ctrl-C. In another terminal:\n"
-        f"  {enter} ping {second.ipv4}\n"
-        f"  {enter} bash\n"
-        f"  {enter} {program} status --socket {first.socket}\n"
-    )
     try:
+        screen.note(
+            "The mesh stays up until Ctrl-C. In another terminal:\n"
+            f"  {enter} ping {second.ipv4}\n"
+            f"  {enter} bash\n"
+            f"  {enter} {program} status --socket {first.socket}\n"
+        )
         while True:
             for node in nodes:
                 node.status()  # notices a node that ended
