@@ -175,9 +175,16 @@ def test_an_underlay_with_a_smaller_mtu(meshes: MeshFactory) -> None:
         assert echo_datagrams(a.host, b.host, address, [1300, 65_507]) == [1300, 65_507]
 
 
-def test_a_path_that_swallows_large_datagrams(meshes: MeshFactory) -> None:
-    mesh = two(meshes)
-    mesh.lab.faults("meta l4proto udp meta length > 1300 drop")
+@pytest.mark.parametrize("sudden", [False, True])
+def test_a_path_that_swallows_large_datagrams(meshes: MeshFactory, sudden: bool) -> None:
+    hole = "meta l4proto udp meta length > 1300 drop"
+    mesh = meshes("a", "b")
+    for name in "ab":
+        mesh.add(name, [mesh.lab["a"].url()])
+    if not sudden:
+        mesh.lab.faults(hole)
+    mesh.expect_reachable(3, mesh.start())
+    mesh.lab.faults(hole)
     a, b = mesh["a"], mesh["b"]
     began = time.monotonic()
     for address in b.overlay:

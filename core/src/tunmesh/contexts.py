@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tunmesh.interfaces import Inbound, Reactor, Route
+from tunmesh.identity.tokens import Tokens
+from tunmesh.interfaces import Inbound, IssuedToken, Reactor, Route, TokenKind
 from tunmesh.interfaces.tun import Buffer, Interface, Network
 
 if TYPE_CHECKING:
@@ -80,6 +81,22 @@ class TransportNodeContext(NodeContext):
     """See `tunmesh.interfaces.TransportContext`."""
 
     inbound: Inbound
+    tokens: Tokens
+
+    def issue_token(self, kind: TokenKind, claims: Mapping[str, str | int]) -> IssuedToken:
+        """Sign a token with the mesh secret."""
+        return self.tokens.issue(kind, claims)
+
+    def verify_token(
+        self,
+        kind: TokenKind,
+        token: str,
+        expected: Mapping[str, str | int | Collection[str]],
+        *,
+        source: bytes = b"",
+    ) -> Mapping[str, str | int]:
+        """Check a token that came from outside."""
+        return self.tokens.verify(kind, token, expected, source=source)
 
     def is_overlay(self, address: str) -> bool:
         """Whether an address lies inside the mesh."""

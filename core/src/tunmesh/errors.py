@@ -21,7 +21,9 @@
         └── RemoteProtocolError    abstract: counted and dropped, never ends a session
             ├── BadPacket
             ├── BadHandshake
-            └── ReplayedCounter
+            ├── ReplayedCounter
+            └── BadToken           a request that is not admitted
+                └── StaleToken
 
 Messages are one readable line: what, where, how to mend it.
 """
@@ -142,3 +144,19 @@ class BadHandshake(RemoteProtocolError):
 
 class ReplayedCounter(RemoteProtocolError):
     """A unit whose counter was seen before or lies behind the replay window."""
+
+
+class BadToken(RemoteProtocolError):
+    """The token of a request, or of an answer, is not acceptable."""
+
+
+class StaleToken(BadToken):
+    """An authentic token whose time is not this node's: the clocks differ, or it is old.
+
+    Args:
+        nonce: A new token that has it is accepted whatever its time.
+    """
+
+    def __init__(self, nonce: str) -> None:
+        self.nonce = nonce
+        super().__init__("token of another time")

@@ -40,6 +40,7 @@ from tunmesh.contexts import (
 from tunmesh.errors import EndpointError, TunmeshError
 from tunmesh.identity.keys import NodeKey
 from tunmesh.identity.secrets import Keyring
+from tunmesh.identity.tokens import Tokens
 from tunmesh.interfaces import DeviceConfig, Reactor, RoutingPolicy, Transport, Tun
 from tunmesh.interfaces.events import NodeInfo, PeerInfo
 from tunmesh.interfaces.tun import Interface
@@ -91,6 +92,7 @@ class Node:
         self._keyring = Keyring(secrets, config.mesh.name)
         state_dir = config.node.state_dir
         self._key = NodeKey.load_or_create(Path(state_dir)) if state_dir else NodeKey.generate()
+        self._boot_id = os.urandom(8)
         self._addresses: dict[str, tuple[Interface, ...]] = {
             "static": tuple(map(ipaddress.ip_interface, config.node.addresses))
         }
@@ -206,7 +208,7 @@ class Node:
             clock=now,
             wall_ns=time.time_ns,
             rng=random.Random(os.urandom(16)),
-            boot_id=os.urandom(8),
+            boot_id=self._boot_id,
             resolve=self._resolve,
             wake=self._wake_at,
         )
@@ -254,8 +256,11 @@ class Node:
             await self._enter(stack, name, provider)
 
     async def _open_transports(self, stack: AsyncExitStack) -> None:
+        tokens = Tokens(self._key.node_id, self._boot_id, self._keyring, wall=time.time, clock=now)
         for name, registration in self._plugins.registrations("transport"):
-            context = self._context(TransportNodeContext, name, "transport", inbound=self._mesh)
+            context = self._context(
+                TransportNodeContext, name, "transport", inbound=self._mesh, tokens=tokens
+            )
             transport: Transport = registration.factory(context)
             transport.name = name
             self._mesh.carriers.add(await self._enter(stack, name, transport))

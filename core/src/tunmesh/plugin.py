@@ -1,6 +1,14 @@
 """THE import of plugin authors: ``from tunmesh.plugin import hookimpl, Transport, …``."""
 
-from tunmesh.errors import AddressError, BadPacket, EndpointError, TransportError, TunError
+from tunmesh.errors import (
+    AddressError,
+    BadPacket,
+    BadToken,
+    EndpointError,
+    StaleToken,
+    TransportError,
+    TunError,
+)
 from tunmesh.hookspecs import hookimpl, hookspec
 from tunmesh.interfaces import (
     AddressContext,
@@ -9,12 +17,14 @@ from tunmesh.interfaces import (
     Context,
     DeviceConfig,
     Inbound,
+    IssuedToken,
     PathHandle,
     PolicyContext,
     PolicyRegistration,
     Reactor,
     Route,
     RoutingPolicy,
+    TokenKind,
     Transport,
     TransportContext,
     TransportRegistration,
@@ -34,16 +44,20 @@ __all__ = [
     "AddressProvider",
     "AddressRegistration",
     "BadPacket",
+    "BadToken",
     "Context",
     "DeviceConfig",
     "EndpointError",
     "Inbound",
+    "IssuedToken",
     "PathHandle",
     "PolicyContext",
     "PolicyRegistration",
     "Reactor",
     "Route",
     "RoutingPolicy",
+    "StaleToken",
+    "TokenKind",
     "Transport",
     "TransportContext",
     "TransportError",

@@ -13,7 +13,14 @@ from tunmesh.interfaces.registration import (
     TransportRegistration,
     TunRegistration,
 )
-from tunmesh.interfaces.transport import Inbound, PathHandle, Transport, TransportContext
+from tunmesh.interfaces.transport import (
+    Inbound,
+    IssuedToken,
+    PathHandle,
+    TokenKind,
+    Transport,
+    TransportContext,
+)
 from tunmesh.interfaces.tun import DeviceConfig, Tun, TunContext
 
 __all__ = [
@@ -23,12 +30,14 @@ __all__ = [
     "Context",
     "DeviceConfig",
     "Inbound",
+    "IssuedToken",
     "PathHandle",
     "PolicyContext",
     "PolicyRegistration",
     "Reactor",
     "Route",
     "RoutingPolicy",
+    "TokenKind",
     "Transport",
     "TransportContext",
     "TransportRegistration",

@@ -7,9 +7,9 @@ and reorder datagrams, but keeps their bounds. An *endpoint* is a URL, ``udp://1
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self, TypeAlias
 
 from tunmesh.interfaces.common import Context
 from tunmesh.interfaces.tun import Buffer
@@ -79,6 +79,21 @@ class Inbound(Protocol):
         """The transport's `local_endpoints` are not what they were, as when an address came."""
 
 
+TokenKind: TypeAlias = Literal["request", "answer"]
+
+
+class IssuedToken(NamedTuple):
+    """A token that was made.
+
+    Attributes:
+        text: To send.
+        id: Its ``jti`` claim, which the answer to the request repeats.
+    """
+
+    text: str
+    id: str
+
+
 class TransportContext(Context, Protocol):
     """What the factory of a transport is given.
 
@@ -91,6 +106,39 @@ class TransportContext(Context, Protocol):
 
     def is_overlay(self, address: str) -> bool:
         """Whether an IP address lies inside the mesh: it must not be used as an endpoint."""
+
+    def issue_token(self, kind: TokenKind, claims: Mapping[str, str | int]) -> IssuedToken:
+        """Sign a JSON Web Token with the mesh secret, for a request or for the answer to one.
+
+        Args:
+            kind: Which of the two; one is never taken for the other.
+            claims: What it is bound to. The issuer, the time and a unique id are added; the
+                audience is any node of the mesh unless there is an ``aud``.
+        """
+
+    def verify_token(
+        self,
+        kind: TokenKind,
+        token: str,
+        expected: Mapping[str, str | int | Collection[str]],
+        *,
+        source: bytes = b"",
+    ) -> Mapping[str, str | int]:
+        """Check a token that came from outside, and return its claims.
+
+        A request's is accepted once, and for about a minute.
+
+        Args:
+            kind: What it must be.
+            token: As it came.
+            expected: Claims that it must have, each with its value or the values allowed.
+            source: As of a `PathHandle`; a nonce is good for one source.
+
+        Raises:
+            StaleToken: It is authentic but old, or the clocks differ. It carries a nonce: with
+                that as its claim ``nonce`` a new token is accepted whatever its time.
+            BadToken: Anything else is wrong.
+        """
 
 
 class Transport(ABC):
@@ -110,6 +158,9 @@ class Transport(ABC):
     max_segments: int = 1
     #: Bytes that one `send` may carry.
     max_send: int = 65507
+    #: Whether others can reach this node at the address that its datagrams are seen to come from,
+    #: as with UDP through a NAT; not so where each connection has a port of its own.
+    reveals_endpoint: bool = True
 
     @abstractmethod
     async def __aenter__(self) -> Self:

@@ -52,7 +52,9 @@ _SETTLE = 0.02
 #: Datagrams that common underlays carry, to fall back to: what is left of an MTU of 576, 1124,
 #: 1280 and 1500 bytes, with tunnels of some kinds between, for IPv6 and IPv4.
 _DATAGRAMS = (508, 1072, 1096, 1232, 1252, 1332, 1352, 1392, 1412, 1432, 1452, 1472)
-#: In a large mesh peers are chosen anew after changes have settled for this long.
+#: So many nodes are dialed as soon as they are heard of. Of more, most records come together, and
+#: whom to choose is known when changes have settled for a while.
+_FEW = 16
 _SETTLE_PEERS = 0.5
 
 
@@ -257,7 +259,7 @@ class Mesh:
                 remote = event.remote
                 peer = self._peer(remote.node_id, remote.static, now)
                 peer.established(event.keypair, remote, handle, now)
-                if self.carriers.saw(remote.observed):
+                if handle.transport.reveals_endpoint and self.carriers.saw(remote.observed):
                     self.endpoints_changed()
             elif isinstance(event, events.KeyLearned):
                 self._key_learned(event, handle, now)
@@ -426,7 +428,7 @@ class Mesh:
             )
 
     def _choose_soon(self, now: float) -> None:
-        many = len(self.directory.records) >= self.settings.eager_peers
+        many = len(self.directory.records) > _FEW
         self._timers.schedule("choose", now + (_SETTLE_PEERS if many else 0.0), self._choose_peers)
 
     def _choose_peers(self, now: float) -> None:

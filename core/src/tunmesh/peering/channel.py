@@ -65,7 +65,7 @@ class _Outgoing:
 class Channel:
     """Both directions of one peer's control messages.
 
-    `bodies_to_send` gives the bodies of CONTROL items; each should travel in a unit of its own.
+    `bodies_to_send` gives the bodies of CONTROL items; only small ones should share a unit.
     """
 
     def __init__(self, rng: random.Random) -> None:

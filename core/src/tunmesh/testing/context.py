@@ -5,14 +5,18 @@ from __future__ import annotations
 import ipaddress
 import select
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from anyio.abc import TaskGroup
 
-from tunmesh.interfaces.transport import Inbound, PathHandle
+from tunmesh.identity.secrets import Keyring
+from tunmesh.identity.tokens import Tokens
+from tunmesh.interfaces.transport import Inbound, IssuedToken, PathHandle, TokenKind
 from tunmesh.interfaces.tun import Network
 from tunmesh.testing.clock import VirtualClock
+
+_SECRET = b"of-the-mesh-in-memory-0123456789abcdef"
 
 
 class FakeWatch:
@@ -199,6 +203,8 @@ class FakeTransportContext(FakeContext):
         options: The transport's options.
         inbound: Where datagrams go; a `RecordingInbound` by default.
         overlay: Prefixes that lie inside the mesh.
+        secrets: The mesh secrets, the current one first.
+        wall: Seconds since 1970, for the tokens; the clock's by default.
         **rest: As `FakeContext`.
 
     Attributes:
@@ -211,9 +217,18 @@ class FakeTransportContext(FakeContext):
         *,
         inbound: Inbound | None = None,
         overlay: Iterable[str] = (),
+        secrets: Collection[bytes] = (_SECRET,),
+        wall: Callable[[], float] | None = None,
         **rest: Any,
     ) -> None:
         super().__init__(options, **rest)
+        self._tokens = Tokens(
+            self.node_id,
+            bytes(8),
+            Keyring(list(secrets), "test"),
+            wall=wall or self.clock.now,
+            clock=self.clock.now,
+        )
         self.inbound: Any = RecordingInbound() if inbound is None else inbound
         self._overlay = [ipaddress.ip_network(prefix) for prefix in overlay]
 
@@ -221,6 +236,21 @@ class FakeTransportContext(FakeContext):
         """Whether one of the prefixes holds the address."""
         ip = ipaddress.ip_address(address)
         return any(ip in prefix for prefix in self._overlay)
+
+    def issue_token(self, kind: TokenKind, claims: Mapping[str, str | int]) -> IssuedToken:
+        """Sign a token with the first secret."""
+        return self._tokens.issue(kind, claims)
+
+    def verify_token(
+        self,
+        kind: TokenKind,
+        token: str,
+        expected: Mapping[str, str | int | Collection[str]],
+        *,
+        source: bytes = b"",
+    ) -> Mapping[str, str | int]:
+        """Check a token, as a node does."""
+        return self._tokens.verify(kind, token, expected, source=source)
 
 
 class FakeTunContext(FakeContext):

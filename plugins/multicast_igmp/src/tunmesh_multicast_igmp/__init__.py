@@ -1,0 +1,1 @@
+"""Multicast for tunmesh, learned from IGMP and MLD."""
