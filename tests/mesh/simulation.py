@@ -15,6 +15,8 @@ from tunmesh.mesh import MeshSettings
 from tunmesh.packet import checksum, pseudo_header_sum
 from tunmesh.session.timing import Timing
 from tunmesh.testing import MemoryNetwork
+from tunmesh.testing.memory import DEFAULT_PORT
+from tunmesh.testing.network import format_endpoint
 from tunmesh.testing.nodes import NETWORKS, SimulatedNode
 
 #: Of a frame without offloads.
@@ -156,7 +158,7 @@ class Simulation:
 
         Args:
             name: Its name. The same name has the same addresses and underlay endpoint again.
-            via: The names of the nodes whose endpoints it is given.
+            via: The names of the nodes whose endpoints it is given, as they were at first.
             options: As `SimulatedNode`.
         """
         if via is None:
@@ -165,7 +167,7 @@ class Simulation:
         options.setdefault("addresses", addresses(number))
         options.setdefault("verifier", self._verifier)
         options.setdefault("seed", next(self._starts))
-        bootstrap = [self.nodes[other].endpoint for other in via]
+        bootstrap = [format_endpoint(other, DEFAULT_PORT) for other in via]
         node = SimulatedNode(self.network, name, bootstrap=bootstrap, **options)
         self.nodes[name] = node
         return node

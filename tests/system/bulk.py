@@ -43,6 +43,7 @@ def flow(
     size: int = 0,
     seconds: float = 0,
     abandon: bool = False,
+    timeout: float = 60.0,
 ) -> Iterator[list[Outcome]]:
     """Send bytes while the block runs; in the end the list holds what sender and receiver saw.
 
@@ -52,6 +53,7 @@ def flow(
         address: Of the target.
         size: How many, if not for some time.
         seconds: For how long, if not a number of bytes.
+        timeout: Seconds that the flow may go on after the block.
         abandon: End the flow with the block, whatever has become of it.
     """
     port = next(_ports)
@@ -68,7 +70,7 @@ def flow(
         processes.callback(_end, sender)
         yield outcomes
         if not abandon:
-            outcomes += [_outcome(sender, 60), _outcome(receiver, 60)]
+            outcomes += [_outcome(sender, timeout), _outcome(receiver, timeout)]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -76,9 +78,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.communicate()
 
 
-def transfer(source: Namespace, target: Namespace, address: str, size: int) -> Outcome:
+def transfer(
+    source: Namespace, target: Namespace, address: str, size: int, timeout: float = 60.0
+) -> Outcome:
     """Send `size` bytes, see them arrive unharmed; return what the receiver saw."""
-    with flow(source, target, address, size=size) as outcomes:
+    with flow(source, target, address, size=size, timeout=timeout) as outcomes:
         pass
     sent, received = outcomes
     assert received.bytes == sent.bytes

@@ -38,8 +38,7 @@ def keep_identity(mesh: Mesh, name: str) -> None:
     mesh.expect_reachable(6, node.start())
 
 
-@pytest.mark.parametrize("identity", ["fresh", "kept"])
-@pytest.mark.parametrize("absence", [0, 5])
+@pytest.mark.parametrize(("identity", "absence"), [("fresh", 0), ("kept", 0), ("fresh", 5)])
 def test_a_killed_node_is_back_within_3_s_of_its_start(
     meshes: MeshFactory, identity: str, absence: float
 ) -> None:
@@ -109,7 +108,7 @@ def test_another_underlay_address_costs_less_than_2_s(
 def test_a_network_that_was_down_is_used_again(meshes: MeshFactory) -> None:
     mesh = formed(meshes, "abc")
     mesh["b"].host.ip("link", "set", "eth0", "down")
-    time.sleep(10)
+    time.sleep(5)  # longer than a path takes to be given up
     mesh["b"].host.ip("link", "set", "eth0", "up")
     up = time.monotonic()
     mesh["b"].host.set_addresses()  # IPv6 addresses go with the link
@@ -148,7 +147,7 @@ def test_a_mesh_holds_under_loss(meshes: MeshFactory) -> None:
     ]
     for stream in streams:
         stream.__enter__()
-    time.sleep(25)
+    time.sleep(15)
     for stream in streams:
         stream.__exit__(None, None, None)
     gaps = sorted(stream.longest_gap() for stream in streams)
@@ -176,6 +175,7 @@ def clock(libfaketime: str, offset: int) -> dict[str, str]:
         "LD_PRELOAD": libfaketime,
         "FAKETIME": f"{offset:+d}",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "NO_FAKE_STAT": "1",  # else every compiled module looks older than its source
     }
 
 

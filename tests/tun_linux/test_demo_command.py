@@ -99,6 +99,17 @@ def test_keep() -> None:
     assert "ok   clean-up" in out
 
 
+def test_nobody_reads_the_output_any_longer() -> None:
+    demo = start("--nodes", "2")
+    assert demo.stdout is not None
+    demo.stdout.readline()
+    demo.stdout.close()
+    assert demo.stderr is not None
+    assert "Traceback" not in demo.stderr.read()
+    assert demo.wait(timeout=15) == 1
+    demo.stderr.close()
+
+
 def test_a_node_that_does_not_start() -> None:
     demo = start("--plugins", "tun_linux,nonsense")
     out, err = demo.communicate(timeout=30)

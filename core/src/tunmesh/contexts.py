@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tunmesh.identity.tokens import Tokens
-from tunmesh.interfaces import Inbound, IssuedToken, Reactor, Route, TokenKind
+from tunmesh.interfaces import Inbound, IssuedToken, Reactor, TokenKind
 from tunmesh.interfaces.tun import Buffer, Interface, Network
 
 if TYPE_CHECKING:
@@ -123,18 +123,35 @@ class PolicyNodeContext(NodeContext):
 
     mesh: Mesh
 
-    def set_routes(self, routes: Iterable[Route]) -> None:
-        """Replace what this policy contributes."""
-        self.mesh.forwarding.set_policy_routes(self.name, routes)
+    def routes_changed(self) -> None:
+        """The policy's routes are not what they were."""
+        self.mesh.forwarding.invalidate()
 
     def set_attribute(self, value: bytes) -> None:
         """Publish an attribute in this node's record."""
         self.mesh.set_attribute(self.name, value)
 
-    def attributes(self) -> dict[str, bytes]:
+    def attributes(self) -> Mapping[str, bytes]:
         """What other nodes publish under this plugin's name."""
         return self.mesh.attributes(self.name)
+
+    def nodes(self) -> Mapping[str, tuple[IPv4Address | IPv6Address, ...]]:
+        """The addresses of the other live nodes."""
+        return self.mesh.nodes()
+
+    def addresses(self) -> tuple[Interface, ...]:
+        """This node's own addresses."""
+        return self.mesh.forwarding.addresses
+
+    def set_device_routes(self, prefixes: Iterable[Network]) -> None:
+        """What the host routes into the device for this policy."""
+        self.mesh.policies.set_device_routes(self.name, prefixes)
+        self.mesh.forwarding.invalidate()
 
     def write_packet(self, packet: Buffer) -> None:
         """Give this host an IP packet."""
         self.mesh.outside.write_packet(packet)
+
+    def wake_at(self, deadline: float) -> None:
+        """Have the policy told when a deadline has passed."""
+        self.mesh.policies.wake_at(self.name, deadline)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import TypeAlias
@@ -45,6 +45,8 @@ class Forwarding:
         accept_subnets: What other nodes may announce.
         broadcast: Whether broadcasts are carried.
         holdings: What the other live nodes hold now.
+        policies: What routing policies contribute now, by their names.
+        node_id: This node.
         invalidated: Called when the table becomes void.
     """
 
@@ -55,6 +57,8 @@ class Forwarding:
         accept_subnets: tuple[Network, ...],
         broadcast: bool,
         holdings: Callable[[], Iterable[Holding]],
+        policies: Callable[[], Mapping[str, Iterable[Route]]] = dict,
+        node_id: str = "",
         invalidated: Callable[[], None],
     ) -> None:
         self.addresses: tuple[Interface, ...] = ()
@@ -66,7 +70,8 @@ class Forwarding:
         self._broadcast = broadcast
         self._holdings = holdings
         self._invalidated = invalidated
-        self._policies: dict[str, tuple[Route, ...]] = {}
+        self._policies = policies
+        self._node_id = node_id
         self._best: tuple[Route, ...] | None = ()
         self._fib: Fib | None = None
 
@@ -74,11 +79,6 @@ class Forwarding:
         """This node's own addresses and subnets."""
         self.addresses = tuple(addresses)
         self.subnets = tuple(subnets)
-        self.invalidate()
-
-    def set_policy_routes(self, policy: str, routes: Iterable[Route]) -> None:
-        """What a routing policy contributes."""
-        self._policies[policy] = tuple(routes)
         self.invalidate()
 
     def invalidate(self) -> None:
@@ -95,6 +95,7 @@ class Forwarding:
                 addresses=self.addresses,
                 subnets=self.subnets,
                 networks=self._networks,
+                node_id=self._node_id,
             )
         return self._fib
 
@@ -121,6 +122,6 @@ class Forwarding:
                 self.refused[holding.node_id] = result.refused
         if self._broadcast:
             rib.set_routes(_BROADCAST, broadcast_routes(self.addresses, self._networks, nodes))
-        for policy, routes in self._policies.items():
+        for policy, routes in self._policies().items():
             rib.set_routes(policy, routes)
         return rib.best()

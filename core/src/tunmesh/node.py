@@ -41,7 +41,7 @@ from tunmesh.errors import EndpointError, TunmeshError
 from tunmesh.identity.keys import NodeKey
 from tunmesh.identity.secrets import Keyring
 from tunmesh.identity.tokens import Tokens
-from tunmesh.interfaces import DeviceConfig, Reactor, RoutingPolicy, Transport, Tun
+from tunmesh.interfaces import DeviceConfig, Reactor, Transport, Tun
 from tunmesh.interfaces.events import NodeInfo, PeerInfo
 from tunmesh.interfaces.tun import Interface
 from tunmesh.loader.manager import PluginHost
@@ -97,7 +97,6 @@ class Node:
             "static": tuple(map(ipaddress.ip_interface, config.node.addresses))
         }
         self._configured = {"static"}
-        self._policies: dict[str, RoutingPolicy] = {}
         self._applied: DeviceConfig | None = None
         self._started = now()
         self._failure = ""
@@ -268,10 +267,9 @@ class Node:
     async def _open_policies(self, stack: AsyncExitStack) -> None:
         for name, registration in self._plugins.registrations("policy"):
             context = self._context(PolicyNodeContext, name, "policy", mesh=self._mesh)
-            policy: RoutingPolicy = await self._enter(stack, name, registration.factory(context))
-            self._policies[name] = policy
-            for protocol in policy.claims:
-                self._mesh.inside.claims[protocol] = policy.claimed
+            policy = registration.factory(context)
+            self._mesh.policies.add(name, policy)
+            await self._enter(stack, name, policy)
 
     def spawn(
         self, name: str, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]
@@ -331,7 +329,7 @@ class Node:
         return DeviceConfig(
             addresses=tuple(addresses.values()),
             networks=self._config.mesh.networks,
-            routes=self._mesh.forwarding.kernel_routes(),
+            routes=(*self._mesh.forwarding.kernel_routes(), *self._mesh.policies.device_routes()),
         )
 
     async def _apply(self) -> None:
@@ -411,12 +409,6 @@ class Node:
     def routes_changed(self) -> None:
         """Other nodes, or what they announce, changed."""
         self._apply_wanted.set()
-        for name, policy in self._policies.items():
-            try:
-                policy.attributes_changed()
-            except Exception:
-                # Foreign code: it must not stop what called here.
-                log.exception("plugin failed plugin=%s", name)
 
     def event(self, name: str, **fields: object) -> None:
         """Anything else worth a line."""

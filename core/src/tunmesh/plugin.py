@@ -1,5 +1,6 @@
 """THE import of plugin authors: ``from tunmesh.plugin import hookimpl, Transport, …``."""
 
+from tunmesh.durations import Duration
 from tunmesh.errors import (
     AddressError,
     BadPacket,
@@ -16,6 +17,7 @@ from tunmesh.interfaces import (
     AddressRegistration,
     Context,
     DeviceConfig,
+    GroupMember,
     Inbound,
     IssuedToken,
     PathHandle,
@@ -47,7 +49,9 @@ __all__ = [
     "BadToken",
     "Context",
     "DeviceConfig",
+    "Duration",
     "EndpointError",
+    "GroupMember",
     "Inbound",
     "IssuedToken",
     "PathHandle",

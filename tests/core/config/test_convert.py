@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Meta
 
 from tunmesh.config.convert import Converter
-from tunmesh.config.durations import Duration
+from tunmesh.durations import Duration
 from tunmesh.config.problems import Origin
 from tunmesh.errors import ConfigError
 from tunmesh.interfaces.tun import Interface, Network

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_interface, ip_network
 
 from tunmesh.dataplane import Port
 from tunmesh.interfaces.policy import Route, RouteKind
@@ -32,6 +32,7 @@ ROUTES = (
     route("192.168.7.0/24", "subnet", A),
     route(GROUP4, "multicast", A, B),
     route(GROUP6, "multicast", A, B),
+    route(OWN_GROUP4, "multicast", HERE),
 )
 
 
@@ -48,11 +49,15 @@ class FakeControl:
         self.ports = {port.node_id: port for port in ports}
         self.looked_up = 0
         self.told: list[tuple[object, ...]] = []
+        self.set_routes(routes)
+
+    def set_routes(self, routes: Iterable[Route]) -> None:
+        """Use other routes from now on; remembered flows stay as they are."""
         self._fib = Fib(
             routes,
             addresses=map(ip_interface, (f"{HERE4}/24", f"{HERE6}/64")),
             networks=map(ip_network, ("10.42.0.0/16", "fd42::/48")),
-            local_groups=[ip_address(OWN_GROUP4)],
+            node_id=HERE,
         )
 
     def handshake(self, handle: PathHandle, datagram: bytes) -> None:

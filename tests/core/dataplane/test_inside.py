@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address, ip_network
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from tests.core.dataplane.control import (
     A,
     B,
     FakeControl,
+    route,
 )
 from tests.core.fakes import (
     ALL_OFFLOADS,
@@ -33,6 +36,7 @@ from tests.core.fakes import (
 from tunmesh.counters import Drops
 from tunmesh.dataplane import Inside, Port
 from tunmesh.errors import BadPacket
+from tunmesh.interfaces.policy import Route
 from tunmesh.interfaces.tun import Buffer
 from tunmesh.offload import check_frame_untrusted, split
 from tunmesh.session.units import LARGEST_FRAME
@@ -317,39 +321,110 @@ def test_a_full_queue(bench: Bench) -> None:
 # Claims
 
 
+def claim(bench: Bench, taken: list[bytes], *icmpv6: int) -> None:
+    bench.inside.claims.add([IGMP], icmpv6, lambda packet: taken.append(bytes(packet)))
+
+
 def test_claimed_packets_go_to_whom_claimed_them(bench: Bench) -> None:
     taken: list[bytes] = []
-    bench.inside.claims[IGMP] = lambda packet: taken.append(bytes(packet))
+    claim(bench, taken)
     claimed = frame(HERE4, GROUP4, b"join", IGMP)
     bench.send(claimed, to(GROUP4), claimed, to(GROUP4))
     assert taken == [claimed[10:]] * 2
     assert bench.frames(A) == bench.frames(B) == [to(GROUP4)] * 2
+    assert bench.counters(A) == (2, 100)
     assert bench.drops.seen() == {}
+
+
+def test_claimed_packets_are_found_whatever_becomes_of_their_flow(bench: Bench) -> None:
+    taken: list[bytes] = []
+    claim(bench, taken)
+    for source, group, reason in (
+        (HERE4, "239.9.9.9", "no_group"),
+        ("0.0.0.0", GROUP4, "unknown_source"),
+    ):
+        claimed = frame(source, group, b"join", IGMP)
+        for _ in range(2):
+            bench.send(udp_frame(source, group, b""), claimed)
+        assert taken == [claimed[10:]] * 2
+        assert bench.drops.seen() == {reason: 2}
+        bench.drops.update(dict.fromkeys(bench.drops, 0))
+        taken.clear()
+
+
+def test_of_icmpv6_only_the_types_that_are_claimed_are_taken(bench: Bench) -> None:
+    taken: list[bytes] = []
+    claim(bench, taken, 143)
+    options = bytes((58, 0, 5, 2, 0, 0, 1, 0))  # hop-by-hop: router alert
+    report = frame(HERE6, GROUP6, options + bytes((143, 0, 0, 0)), protocol=0)
+    echo = frame(HERE6, GROUP6, bytes((128, 0, 0, 0)), protocol=58)
+    bench.send(report, echo, report)
+    assert taken == [report[10:]] * 2
+    assert bench.frames(A) == [echo]
+
+
+def test_only_packets_to_groups_are_claimed(bench: Bench) -> None:
+    taken: list[bytes] = []
+    claim(bench, taken)
+    sent = frame(HERE4, A4, b"join", IGMP)
+    bench.send(sent)
+    assert bench.frames(A) == [sent]
+    assert not taken
 
 
 def test_a_claimed_packet_that_is_malformed_is_counted(bench: Bench) -> None:
     def refuse(packet: memoryview) -> None:
         raise BadPacket("no report")
 
-    bench.inside.claims[IGMP] = refuse
+    bench.inside.claims.add([IGMP], (), refuse)
     bench.send(frame(HERE4, GROUP4, b"join", IGMP), to(A4))
     assert bench.drops.seen() == {"bad_packet": 1}
     assert bench.frames(A) == [to(A4)]
 
 
-def test_with_claims_only_flows_to_groups_are_decided_each_time(bench: Bench) -> None:
-    bench.inside.claims[IGMP] = lambda _: None
-    for destination, times in ((GROUP4, 3), (GROUP6, 3), (A4, 1), (A6, 1)):
+def test_flows_are_remembered_with_claims_too(bench: Bench) -> None:
+    claim(bench, [])
+    for destination in (GROUP4, GROUP6, A4, A6):
         before = bench.control.looked_up
         for _ in range(3):
             bench.send(to(destination))
-        assert bench.control.looked_up - before == times
+        assert bench.control.looked_up - before == 1
 
 
-def test_with_claims_the_headers_must_be_whole(bench: Bench) -> None:
-    bench.inside.claims[IGMP] = lambda _: None
-    bench.send(frame(HERE6, A6, bytes(4), protocol=0))  # hop-by-hop options cut off
-    assert bench.drops.seen() == {"unsupported": 1}
+# Groups
+
+
+def test_what_is_sent_to_a_group_is_counted(bench: Bench) -> None:
+    bench.send(to(GROUP4), to(GROUP4))
+    bench.inside.forget_flows()
+    bench.send(to(GROUP4))
+    traffic = bench.inside.groups[ip_address(GROUP4).packed]
+    assert (traffic.packets, traffic.replicas, traffic.bytes) == (3, 6, 150)
+
+
+def test_a_group_may_send_at_its_limit_and_no_more(bench: Bench) -> None:
+    limited = Route(ip_network(GROUP4), "multicast", (A,), limit=10)
+    bench.control.set_routes([limited, route(A4, "address", A)])
+    for _ in range(100):
+        bench.send(to(GROUP4), to(A4))
+        bench.now += 0.01
+    arrived = bench.frames(A)
+    assert arrived.count(to(A4)) == 100
+    assert 19 <= arrived.count(to(GROUP4)) <= 21  # a burst of one second's, and one second's
+    assert bench.drops.seen() == {"rate_limited": 100 - arrived.count(to(GROUP4))}
+    bench.now += 60
+    for _ in range(30):
+        bench.send(to(GROUP4))
+    assert bench.frames(A).count(to(GROUP4)) == 10
+
+
+def test_only_so_many_groups_are_counted(bench: Bench) -> None:
+    groups = [str(ip_address("239.0.0.0") + number) for number in range(5000)]
+    bench.control.set_routes([Route(ip_network("239.0.0.0/8"), "multicast", (A,))])
+    for group in groups:
+        bench.send(to(group))
+    assert len(bench.inside.groups) == 4096
+    assert ip_address(groups[-1]).packed in bench.inside.groups
 
 
 # Lossy paths
@@ -497,7 +572,7 @@ def test_random_bytes_from_the_device_never_raise(
 ) -> None:
     bench = Bench()
     if claims:
-        bench.inside.claims[IGMP] = lambda _: None
+        bench.inside.claims.add([IGMP], [143], lambda _: None)
     if lossy:
         bench.ports[A].bulk_limit = SLICE
     bench.send(*(bytes(10) + each for each in frames))

@@ -32,6 +32,7 @@ from tests.core.fakes import (
 )
 from tunmesh.counters import Drops
 from tunmesh.dataplane import Outside, Port
+from tunmesh.dataplane.claims import Claims
 from tunmesh.interfaces.transport import PathHandle
 from tunmesh.offload import adapt, check_frame_untrusted, split
 from tunmesh.session.units import HEADER, LARGEST_UNIT, Sealer
@@ -50,7 +51,8 @@ class Bench:
         self.port = Port(A)
         self.control = FakeControl(self.port)
         self.drops = Drops()
-        self.outside = Outside(self.tun, self.control, self.drops, lambda: self.now)
+        self.claims = Claims()
+        self.outside = Outside(self.tun, self.control, self.drops, lambda: self.now, self.claims)
         self.theirs, self.ours = keypairs()
         self.ours.peer = self.port
         self.outside.keypairs[self.ours.local_index] = self.ours
@@ -510,6 +512,109 @@ def test_refused_superpackets_are_counted(bench: Bench) -> None:
     assert bench.drops.seen() == {"tun_error": 2}
 
 
+# Many datagrams with one call
+
+
+@given(
+    st.lists(st.integers(1, 5000), min_size=1, max_size=6),
+    st.sampled_from([492, 496, 1456]),
+    st.randoms(use_true_random=False),
+    st.booleans(),
+    st.sampled_from([0, 0, 3]),
+)
+def test_datagrams_in_runs_deliver_each_unit_once(
+    sizes: list[int],
+    slice_size: int,
+    rng: random.Random,
+    shuffled: bool,
+    offset: int,
+) -> None:
+    bench = Bench()
+    frames = [of(A4, size=20 + size) for size in sizes]
+    arriving = [piece for each in frames for piece in bench.seal(unit_of(each), slice_size)]
+    if shuffled:
+        rng.shuffle(arriving)
+    buffer = bytearray(20_000)  # as a transport's that reads into one buffer
+    while arriving:
+        size = len(arriving[0])
+        run = [arriving.pop(0)]
+        while arriving and len(run[-1]) == size and len(arriving[0]) <= size and len(run) < 12:
+            run.append(arriving.pop(0))
+        end = offset + sum(map(len, run))
+        buffer[offset:end] = b"".join(run)
+        bench.outside.receive(bench.handle, memoryview(buffer)[offset:end], size)
+    assert sorted(bench.written) == sorted(frames)
+    assert bench.drops.seen() == {}
+    assert bench.ours.rx_units == len(frames)
+    assert bench.ours.rx_got == bench.ours.rx_expected
+
+
+def test_a_buffer_used_again_for_other_paths_and_sizes(bench: Bench) -> None:
+    buffers = bytearray(65_536), bytearray(65_536)
+    for number in range(60):
+        each = of(A4, size=20 + 1500 + 31 * number)
+        datagrams = bench.seal(unit_of(each), 500 + number % 30)
+        data = b"".join(datagrams)
+        begin = 0 if number % 3 else 100
+        buffer = buffers[number > 50]
+        buffer[begin : begin + len(data)] = data
+        view = memoryview(buffer)[begin : begin + len(data)]
+        bench.outside.receive(bench.handle, view, len(datagrams[0]))
+        assert bench.written[-1] == each
+        assert len(bench.outside._views) <= 16
+    assert len(bench.written) == 60
+
+
+def test_runs_of_two_units_and_a_shorter_end(bench: Bench) -> None:
+    one, two = of(A4, size=3000), of(A4, size=2000)
+    first, second = bench.seal(unit_of(one), 496), bench.seal(unit_of(two), 496)
+    bench.receive(*first[1:-1], *second)
+    assert bench.written == [two]
+    bench.receive(first[0], first[-1])
+    assert bench.written == [two, one]
+    assert bench.drops.seen() == {}
+
+
+def test_a_shorter_end_of_another_unit(bench: Bench) -> None:
+    one, two = of(A4, size=3000), of(A4, size=2000)
+    first, second = bench.seal(unit_of(one), 496), bench.seal(unit_of(two), 496)
+    bench.receive(*second[:-1], first[-1])
+    bench.receive(*first[:-1], second[-1])
+    assert sorted(bench.written) == sorted([one, two])
+
+
+def test_a_run_that_was_seen_before_is_a_replay(bench: Bench) -> None:
+    first = bench.seal(unit_of(of(A4, size=3000)), 496)
+    second = bench.seal(unit_of(of(A4, size=2000)), 496)
+    bench.receive(*first)
+    bench.receive(*first[1:-1], *second)
+    assert len(bench.written) == 2
+    assert bench.drops.seen() == {"replay": 1}
+
+
+@pytest.mark.parametrize(
+    ("at", "told"), [(0, "handshake"), (1, None), (2, None), (4, "unknown index")]
+)
+def test_a_run_whose_headers_make_no_sense(bench: Bench, at: int, told: str | None) -> None:
+    datagrams = bench.seal(unit_of(of(A4, size=3000)), 496)
+    forged = [bytearray(datagram) for datagram in datagrams[:4]]
+    for each in forged:
+        each[at] ^= 0x80
+    bench.receive(datagrams[5], *forged)
+    assert [each[0] for each in bench.control.told] == [told] * 4 * bool(told)
+    assert bench.ours.replay.highest == -1
+    bench.receive(*datagrams)
+    assert bench.written == [of(A4, size=3000)]
+
+
+@pytest.mark.parametrize("size", [8, 16, 24, 40])
+def test_runs_of_datagrams_too_small_for_slices(bench: Bench, size: int) -> None:
+    header = HEADER.pack(4, 0, 24, bench.ours.local_index, 100)
+    bench.receive(*[(header * 3)[:size]] * 6)
+    assert bench.written == []
+    assert bench.ours.replay.highest == -1
+
+
 # Nonsense
 
 
@@ -582,3 +687,32 @@ def test_a_unit_larger_than_any_may_be(bench: Bench) -> None:
     assert bench.written == []
     assert bench.ours.rx_units == 0
     assert len(bench.port.reassembler) == 0
+
+
+# Claims
+
+
+def test_of_what_is_claimed_nothing_is_taken_from_the_mesh(bench: Bench) -> None:
+    bench.claims.add([2], [143], lambda _: None)
+    options = bytes((58, 0, 5, 2, 0, 0, 1, 0))  # hop-by-hop: router alert
+    report = frame(A6, HERE6, options + bytes((143, 0, 0, 0)), protocol=0)
+    query = frame(A4, OWN_GROUP4, bytes(8), protocol=2)
+    usual = udp_frame(A4, OWN_GROUP4, b"data")
+    echo = frame(A6, HERE6, bytes((128, 0, 0, 0)), protocol=58)
+    for each in (usual, query, echo, report, usual):
+        bench.deliver(as_item(1, each))
+    assert bench.tun.written == [usual, echo, usual]
+    assert bench.drops.seen() == {"misrouted": 2}
+
+
+def test_fragments_cannot_hide_what_is_claimed(bench: Bench) -> None:
+    bench.claims.add([2], [143], lambda _: None)
+    fragment = bytes((58, 0, 0, 1)) + bytes(4)
+    alert = bytes((44, 0, 5, 2, 0, 0, 1, 0))
+    hidden = frame(A6, HERE6, alert + fragment + bytes(8), protocol=0)
+    usual = frame(A6, HERE6, fragment + bytes(8), protocol=44)
+    broken = frame(A6, HERE6, bytes((58, 9)) + bytes(6), protocol=0)
+    for each in (hidden, usual, broken):
+        bench.deliver(as_item(1, each))
+    assert bench.tun.written == [usual, broken]
+    assert bench.drops.seen() == {"misrouted": 1}

@@ -362,6 +362,7 @@ def moved(bench: Bench, *, now: float = 10.0, rtt: float | None = None) -> tuple
     """An active path, and a new one along which a probe was just answered."""
     old = bench.path("old", rtt=rtt, state="up")
     bench.paths.choose(0.0, "first")
+    old.next_probe = now + 50.0
     new = bench.path("new", now=now)
     bench.paths.answered(new, now)
     return old, new
@@ -396,20 +397,13 @@ def test_a_slow_old_path_gets_more_time(bench: Bench) -> None:
     assert bench.paths.active is new
 
 
-def test_in_a_duel_the_old_path_is_asked_twice(bench: Bench) -> None:
-    old, _ = moved(bench)
-    old.next_probe = 50.0
-    bench.paths.answered(bench.path("third", now=10.0), 10.0)  # another duel has begun already
-    assert old.next_probe == 50.0
-    bench.paths.settle(10.3)
-    assert bench.paths.active is not old
-    for rtt, soon in ((None, 10.15), (0.4, 10.6)):
-        again = Bench()
-        old = again.path("old", rtt=rtt, state="up")
-        again.paths.choose(0.0, "first")
-        old.next_probe = 50.0
-        again.paths.answered(again.path("new", now=10.0), 10.0)
-        assert old.next_probe == pytest.approx(soon)
+@pytest.mark.parametrize(("rtt", "soon"), [(None, 10.15), (0.4, 10.6)])
+def test_in_a_duel_the_old_path_is_asked_twice(
+    bench: Bench, rtt: float | None, soon: float
+) -> None:
+    old, _ = moved(bench, rtt=rtt)
+    assert bench.probed() == [old]
+    assert old.next_probe == pytest.approx(soon)
 
 
 def test_there_is_one_duel_at_a_time(bench: Bench) -> None:

@@ -14,7 +14,7 @@ from tunmesh.interfaces.policy import RouteKind
 from tunmesh.interfaces.tun import Network
 from tunmesh.routing import Fib, Rib
 
-A, B, C = (digit * 32 for digit in "abc")
+A, B, C, HERE = (digit * 32 for digit in "abc0")
 
 
 def route(prefix: str, kind: RouteKind, *peers: str) -> Route:
@@ -34,6 +34,8 @@ ROUTES = [
     route("239.8.0.0/16", "multicast", B),
     route("ff05::77/128", "multicast", A),
     route("ff05::78/128", "multicast"),
+    route("239.5.5.5/32", "multicast", HERE),
+    route("ff05::5/128", "multicast", HERE),
 ]
 BROADCASTS = [
     route("255.255.255.255/32", "broadcast", A),
@@ -48,7 +50,7 @@ def table(*more: Route, subnets: tuple[str, ...] = ("172.16.0.0/24",)) -> Fib:
         addresses=map(ip_interface, ("10.42.1.1/24", "fd42::1/64", "fe80::1/64")),
         subnets=map(ip_network, subnets),
         networks=map(ip_network, ("10.42.0.0/16", "fd42::/48")),
-        local_groups=map(ip_address, ("239.5.5.5", "ff05::5")),
+        node_id=HERE,
     )
 
 
@@ -127,6 +129,33 @@ def test_inside_ipv6(destination: str, expected: object) -> None:
 def test_inside_source(source: str, known: bool) -> None:
     destination = packed("fd42::2" if ":" in source else "10.42.1.2")
     assert table().inside(packed(source), destination) == ((A,) if known else "unknown_source")
+
+
+def test_of_a_group_the_route_of_the_source_decides_else_the_one_without() -> None:
+    def group(*peers: str, origin: str = "", limit: int = 0) -> Route:
+        source = ip_address(origin) if origin else None
+        prefix = ip_network("239.6.6.6/32")
+        return Route(prefix, "multicast", peers, origin=source, limit=limit)
+
+    fib = table(
+        route("239.6.0.0/16", "multicast", A, B, C, HERE),
+        group(A, HERE),
+        group(B, origin="10.42.1.1"),
+        group(A, B, HERE, origin="172.16.0.1", limit=7),
+        group(HERE, origin="10.42.1.2"),
+        group(origin="10.42.1.3"),
+    )
+    target = packed("239.6.6.6")
+    assert fib.inside(packed("10.42.1.1"), target) == (B,)
+    assert fib.inside(packed("172.16.0.1"), target) == (A, B)
+    assert fib.inside(packed("172.16.0.2"), target) == (A,)
+    assert fib.inside(packed("10.42.1.1"), packed("239.6.6.7")) == (A, B, C)
+    assert fib.outside(A, packed("10.42.1.2"), target) is None
+    assert fib.outside(A, packed("fd42::2"), packed("ff05::5")) is None
+    assert fib.outside(A, packed("10.42.1.3"), target) == "misrouted"
+    assert fib.outside(A, packed("10.42.1.3"), packed("239.6.6.7")) is None
+    assert fib.limit(target) == 7
+    assert fib.limit(packed("239.9.9.9")) == 0
 
 
 @pytest.mark.parametrize("destination", ["255.255.255.255", "10.42.1.255", "10.42.255.255"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import struct
+from itertools import pairwise
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -21,7 +23,6 @@ from tunmesh.session.units import (
     LARGEST_UNIT,
     MOST_SLICES,
     TAG_SIZE,
-    Header,
     Reassembler,
     Sealer,
     item,
@@ -40,17 +41,33 @@ plains = st.one_of(
 slice_sizes = st.one_of(st.integers(SMALLEST_SLICE, 1600), st.integers(SMALLEST_SLICE, 65_491))
 
 
-def header_of(datagram: bytes) -> Header:
-    return Header._make(HEADER.unpack_from(datagram))
+class Slice(NamedTuple):
+    """One slice, or several consecutive ones: what `Reassembler.add` takes."""
+
+    index: int
+    count: int
+    size: int
+    word: int
+    payload: bytes
 
 
-def slices(size: int, slice_size: int, *, counter: int = 0) -> list[tuple[Header, bytes]]:
+def slice_of(datagram: bytes) -> Slice:
+    _, index, size, _, word = HEADER.unpack_from(datagram)
+    return Slice(index, 1, size, word, datagram[HEADER_SIZE:])
+
+
+def run_of(pieces: list[Slice]) -> Slice:
+    """Consecutive slices as one."""
+    payload = b"".join(each.payload for each in pieces)
+    return pieces[0]._replace(count=len(pieces), payload=payload)
+
+
+def slices(size: int, slice_size: int, *, counter: int = 0) -> list[Slice]:
     """The slices of a ciphertext of `size` bytes, which are zero."""
     word = counter << 20 | size
-    starts = range(0, size, slice_size)
     return [
-        (Header(DATA, number, slice_size, 7, word), bytes(min(slice_size, size - at)))
-        for number, at in enumerate(starts)
+        Slice(number, 1, slice_size, word, bytes(min(slice_size, size - at)))
+        for number, at in enumerate(range(0, size, slice_size))
     ]
 
 
@@ -186,7 +203,7 @@ def test_small_units_are_sealed_each(plains: list[bytes], segments: int, max_sen
     assert here.sent_bytes == sum(map(len, plains)) + TAG_SIZE * len(plains)
     assert handle.tx_bytes == sum(map(len, transport.datagrams))
     for datagram in transport.datagrams:
-        assert header_of(datagram)[:4] == (DATA, 0, 76, there.local_index)
+        assert HEADER.unpack_from(datagram)[:4] == (DATA, 0, 76, there.local_index)
 
 
 def test_small_units_of_one_size_share_a_send() -> None:
@@ -220,15 +237,43 @@ def test_slices_join_in_any_order_among_duplicates(
     order = data.draw(st.permutations(range(len(datagrams))))
     reassembler = Reassembler()
     for number in order[:-1]:
-        datagram = datagrams[number]
         for _ in range(2):
-            joined = reassembler.add(there, header_of(datagram), memoryview(datagram)[16:], 0.0)
-            assert joined == (None, 0)
-    last = datagrams[order[-1]]
-    sealed, given_up = reassembler.add(there, header_of(last), memoryview(last)[16:], 0.0)
+            assert reassembler.add(there, *slice_of(datagrams[number]), now=0.0) == (None, 0)
+    sealed, given_up = reassembler.add(there, *slice_of(datagrams[order[-1]]), now=0.0)
     assert sealed == b"".join(datagram[16:] for datagram in datagrams)
     assert given_up == 0
     assert len(reassembler) == 0
+
+
+@given(st.data(), plains, st.sampled_from([492, 1456]))
+def test_runs_of_slices_join_in_any_order(
+    data: st.DataObject, plain: bytes, slice_size: int
+) -> None:
+    datagrams, there = seal(plain, slice_size)
+    pieces = [slice_of(datagram) for datagram in datagrams]
+    cuts = data.draw(st.sets(st.integers(1, len(pieces)), max_size=6))
+    bounds = sorted({0, len(pieces), *cuts})
+    runs = [run_of(pieces[begin:end]) for begin, end in pairwise(bounds)]
+    order = data.draw(st.permutations(runs))
+    reassembler = Reassembler()
+    for run in order[:-1]:
+        for _ in range(2):
+            assert reassembler.add(there, *run, now=0.0) == (None, 0)
+    sealed, given_up = reassembler.add(there, *order[-1], now=0.0)
+    assert sealed == b"".join(datagram[16:] for datagram in datagrams)
+    assert given_up == 0
+    assert len(reassembler) == 0
+
+
+def test_a_run_that_repeats_some_slices_is_ignored() -> None:
+    keypair, _ = keypairs()
+    reassembler = Reassembler()
+    pieces = slices(300, 60)
+    reassembler.add(keypair, *pieces[2], now=0.0)
+    for begin, end in ((1, 3), (2, 4), (0, 4)):
+        assert reassembler.add(keypair, *run_of(pieces[begin:end]), now=0.0) == (None, 0)
+    assert reassembler.add(keypair, *run_of(pieces[:2]), now=0.0) == (None, 0)
+    assert reassembler.add(keypair, *run_of(pieces[3:]), now=0.0) == (bytes(300), 0)
 
 
 def test_units_of_one_counter_under_two_keypairs_are_two() -> None:
@@ -241,65 +286,66 @@ def test_units_of_one_counter_under_two_keypairs_are_two() -> None:
     assert reassembler.add(two, *first, now=0.0)[0] == bytes(100)
 
 
-headers = st.builds(
-    Header,
-    st.just(DATA),
+forgeries = st.builds(
+    lambda index, count, size, word, length: Slice(index, count, size, word, bytes(length)),
     st.integers(0, 255),
-    st.integers(0, 0xFFFF),
-    st.just(7),
-    st.one_of(
-        st.integers(0, 2**64 - 1),
-        st.integers(0, 2**20 - 1),
-        st.integers(0, 300),
-    ),
+    st.integers(1, 4),
+    st.integers(0, 0xFFFF) | st.integers(0, 60),
+    st.integers(0, 2**64 - 1) | st.integers(0, 2**20 - 1) | st.integers(0, 300),
+    st.integers(0, 400),
 )
 
 
-def fits(header: Header, size: int) -> bool:
-    """Whether a slice is one of a possible unit, by trial."""
-    length = header.word & 0xFFFFF
-    if not 16 <= length <= LARGEST_UNIT or not header.slice_size:
+def fits(forged: Slice) -> bool:
+    """Whether these are slices of a possible unit, by trial."""
+    length = forged.word & 0xFFFFF
+    if not 16 <= length <= LARGEST_UNIT or not forged.size:
         return False
-    cuts = [
-        min(header.slice_size, length - at) for at in range(0, length, header.slice_size)
-    ]
-    return len(cuts) <= 256 and header.number < len(cuts) and cuts[header.number] == size
+    cuts = [min(forged.size, length - at) for at in range(0, length, forged.size)]
+    here = cuts[forged.index : forged.index + forged.count]
+    return len(cuts) <= 256 and len(here) == forged.count and sum(here) == len(forged.payload)
 
 
-@given(st.lists(st.tuples(headers, st.integers(0, 400)), max_size=60))
-def test_forged_slices_are_ignored_or_kept_within_bounds(
-    forged: list[tuple[Header, int]],
-) -> None:
+@given(st.lists(forgeries, max_size=60))
+def test_forged_slices_are_ignored_or_kept_within_bounds(received: list[Slice]) -> None:
     keypair, _ = keypairs()
     reassembler = Reassembler()
-    for header, size in forged:
+    for forged in received:
         before = len(reassembler)
-        sealed, _ = reassembler.add(keypair, header, bytes(size), 0.0)
+        sealed, _ = reassembler.add(keypair, *forged, now=0.0)
         if sealed is not None:
-            assert len(sealed) == header.word & 0xFFFFF
-        if not fits(header, size):
+            assert len(sealed) == forged.word & 0xFFFFF
+        if not fits(forged):
             assert (sealed, len(reassembler)) == (None, before)
         assert len(reassembler) <= Reassembler.MOST_UNITS
 
 
 @pytest.mark.parametrize(
-    ("header", "size"),
+    ("index", "count", "slice_size", "length", "size"),
     [
-        (Header(DATA, 0, 0, 7, 100), 100),  # slices of nothing
-        (Header(DATA, 0, 1456, 7, 15), 15),  # less than a tag
-        (Header(DATA, 0, 15, 7, 15), 15),
-        (Header(DATA, 0, 65_535, 7, LARGEST_UNIT + 1), 65_535),
-        (Header(DATA, 2, 60, 7, 100), 40),  # beyond the last slice
-        (Header(DATA, 0, 60, 7, 100), 59),
-        (Header(DATA, 0, 60, 7, 100), 61),
-        (Header(DATA, 1, 60, 7, 100), 60),  # the last one is shorter
-        (Header(DATA, 1, 60, 7, 100), 0),
-        (Header(DATA, 0, 255, 7, LARGEST_UNIT), 255),  # more than 256 slices
+        (0, 1, 0, 100, 100),  # slices of nothing
+        (0, 1, 1456, 15, 15),  # less than a tag
+        (0, 1, 15, 15, 15),
+        (0, 1, 65_535, LARGEST_UNIT + 1, 65_535),
+        (2, 1, 60, 100, 40),  # beyond the last slice
+        (1, 2, 60, 100, 100),
+        (1, 2, 60, 100, 40),
+        (0, 3, 60, 100, 100),
+        (0, 1, 60, 100, 59),
+        (0, 1, 60, 100, 61),
+        (0, 2, 60, 100, 120),
+        (1, 1, 60, 100, 60),  # the last one is shorter
+        (1, 1, 60, 100, 0),
+        (0, 1, 255, LARGEST_UNIT, 255),  # more than 256 slices
     ],
 )
-def test_slices_that_cannot_be(header: Header, size: int) -> None:
+def test_slices_that_cannot_be(
+    index: int, count: int, slice_size: int, length: int, size: int
+) -> None:
     reassembler = Reassembler()
-    assert reassembler.add(keypairs()[0], header, bytes(size), 0.0) == (None, 0)
+    forged = Slice(index, count, slice_size, length, bytes(size))
+    assert not fits(forged)
+    assert reassembler.add(keypairs()[0], *forged, now=0.0) == (None, 0)
     assert len(reassembler) == 0
 
 

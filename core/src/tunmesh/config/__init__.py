@@ -3,7 +3,6 @@
 Knows the core's options, and how to convert the options of plugins; does not know the plugins.
 """
 
-from tunmesh.config.durations import Duration
 from tunmesh.config.load import load_config, read_config
 from tunmesh.config.problems import ConfigErrors, Origin, Problem
 from tunmesh.config.secrets import resolve_secrets
@@ -20,6 +19,7 @@ from tunmesh.config.types import (
     Subnet,
     TimingOptions,
 )
+from tunmesh.durations import Duration
 
 __all__ = [
     "DEFAULT_PLUGINS",

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from tunmesh.config.durations import Duration
+from tunmesh.durations import Duration
 from tunmesh.interfaces.tun import Interface, Network
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -26,8 +26,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from tunmesh.config.durations import Duration
 from tunmesh.config.problems import Origin
+from tunmesh.durations import Duration
 from tunmesh.interfaces.tun import Network
 
 #: Plugins that are selected when nothing else is said.

@@ -11,8 +11,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from tunmesh import offload
+from tunmesh.dataplane.claims import Claims
+from tunmesh.dataplane.groups import GroupHop, GroupTraffic
 from tunmesh.errors import BadPacket
-from tunmesh.packet import addresses_untrusted, protocol_untrusted
+from tunmesh.packet import addresses_untrusted
+from tunmesh.routing.prefixes import is_multicast
 from tunmesh.session.units import FRAME, ITEM_PREFIX, LARGEST_FRAME, PREFIX, TAG_SIZE, Sealer
 
 if TYPE_CHECKING:
@@ -22,8 +25,8 @@ if TYPE_CHECKING:
     from tunmesh.interfaces.tun import Buffer, Tun
     from tunmesh.session.keypair import Keypair
 
-#: Where a flow goes: to these peers, or nowhere for a reason (empty: it was claimed).
-Hop: TypeAlias = "tuple[Port, ...] | str"
+#: Where a flow goes: to these peers, to a group, or nowhere for a reason.
+Hop: TypeAlias = "tuple[Port, ...] | GroupHop | str"
 #: A run of frames of one hop in the buffer: hop, begin, end, packets, bytes of IP.
 Run: TypeAlias = "tuple[Hop, int, int, int, int]"
 
@@ -38,6 +41,8 @@ _ONE_SEND = 63_000
 _BATCHES = 8
 #: Flows remembered; beyond it the memory is dropped and learned again.
 _MOST_FLOWS = 65_536
+#: Groups of which traffic is counted; the one that was first sent to is forgotten first.
+_MOST_GROUPS = 4096
 #: Packets kept for a peer while its session is being made.
 _MOST_STAGED = 64
 #: A packet that waited longer is of no use to TCP, which has sent it again.
@@ -55,7 +60,8 @@ class Inside:
 
     Attributes:
         sealer: Seals and sends; shared with the control plane.
-        claims: By IP protocol, who takes its packets instead of the mesh.
+        claims: Who takes which packets to groups instead of the mesh.
+        groups: What was sent to each group.
         packets: Packets read from the device.
         bytes: Their bytes.
     """
@@ -64,7 +70,8 @@ class Inside:
         self, tun: Tun, control: Control, drops: Drops, clock: Callable[[], float]
     ) -> None:
         self.sealer = Sealer()
-        self.claims: dict[int, Callable[[memoryview], None]] = {}
+        self.claims = Claims()
+        self.groups: dict[bytes, GroupTraffic] = {}
         self.packets = self.bytes = 0
         self._tun = tun
         self._control = control
@@ -145,11 +152,65 @@ class Inside:
         self.packets += packets
         self.bytes += size
         if isinstance(hop, str):
-            if hop:
-                self._drops[hop] += packets
+            self._drops[hop] += packets
+        elif isinstance(hop, GroupHop):
+            self._replicate(hop, items)
+        else:
+            for port in hop:
+                self.send(port, items, packets, size)
+
+    def _replicate(self, hop: GroupHop, items: Buffer) -> None:
+        """Send frames to each member of a group, but for what is claimed among them."""
+        suspects = self.claims.suspects
+        view = memoryview(items)
+        kept: list[memoryview] = []
+        packets = size = offset = 0
+        while offset < len(view):
+            (word,) = PREFIX.unpack_from(view, offset)
+            packet = offset + ITEM_PREFIX + _VNET
+            end = packet - _VNET + (word & 0xFFFFFF)
+            if end - packet < 20:
+                self._drops["unsupported"] += 1
+                offset = end
+                continue
+            protocol = view[packet + (9 if view[packet] >> 4 == 4 else 6)]
+            if protocol in suspects and self._claim(view[packet:end]):
+                offset = end
+                continue
+            segments, more = 1, 0
+            if view[packet - _VNET + 1]:
+                _, header, segment = _GSO.unpack_from(view, packet - _VNET)
+                segments = -(-(end - packet - header) // (segment or 1)) or 1
+                more = (segments - 1) * header
+            packets += segments
+            size += end - packet + more
+            kept.append(view[offset:end])
+            offset = end
+        if not kept:
             return
-        for port in hop:
-            self.send(port, items, packets, size)
+        traffic = hop.traffic
+        if not hop.ports:
+            self._drops[hop.reason] += packets
+        elif not traffic.admit(packets, hop.limit, self._clock()):
+            self._drops["rate_limited"] += packets
+        else:
+            traffic.packets += packets
+            traffic.bytes += size
+            traffic.replicas += packets * len(hop.ports)
+            whole = items if len(view) == sum(map(len, kept)) else b"".join(kept)
+            for port in hop.ports:
+                self.send(port, whole, packets, size)
+
+    def _claim(self, packet: memoryview) -> bool:
+        """Whether somebody took a packet."""
+        take = self.claims.find(packet)
+        if take is None:
+            return False
+        try:
+            take(packet)
+        except BadPacket:
+            self._drops["bad_packet"] += 1
+        return True
 
     def send(self, port: Port, items: Buffer, packets: int, size: int) -> None:
         """Seal frames for a peer and send them.
@@ -233,29 +294,32 @@ class Inside:
         """Decide about a flow that is not remembered; a string is the reason of a drop."""
         try:
             source, destination = addresses_untrusted(packet)
-            protocol = protocol_untrusted(packet) if self.claims else -1
         except BadPacket:
             return "unsupported"
-        if protocol in self.claims:
-            self._claim(protocol, packet)
-            return ""
-        peers = self._control.fib().inside(source, destination)
+        fib = self._control.fib()
+        peers = fib.inside(source, destination)
+        reason = peers if isinstance(peers, str) else "peer_gone"
+        ports: tuple[Port, ...] = ()
+        if not isinstance(peers, str):
+            known = map(self._control.port, peers)
+            ports = tuple(port for port in known if port is not None)
         found: Hop
-        if isinstance(peers, str):
-            found = peers
+        if is_multicast(destination):
+            # Whatever becomes of the flow, what is claimed of it must be found.
+            traffic = self._traffic(destination) if ports else GroupTraffic()
+            found = GroupHop(ports, reason, fib.limit(destination), traffic)
         else:
-            ports = [port for port in map(self._control.port, peers) if port is not None]
-            found = ports[0].hop if len(ports) == 1 else tuple(ports) or "peer_gone"
-        # A flow is remembered by its addresses alone, which do not tell a claimed protocol; only
-        # group addresses carry those.
-        if not (self.claims and (destination[0] == 0xFF or destination[0] >> 4 == 0xE)):
-            if len(self._flows) >= _MOST_FLOWS:
-                self._flows.clear()
-            self._flows[key] = found
+            found = (ports[0].hop if len(ports) == 1 else ports) or reason
+        if len(self._flows) >= _MOST_FLOWS:
+            self._flows.clear()
+        self._flows[key] = found
         return found
 
-    def _claim(self, protocol: int, packet: memoryview) -> None:
-        try:
-            self.claims[protocol](packet)
-        except BadPacket:
-            self._drops["bad_packet"] += 1
+    def _traffic(self, group: bytes) -> GroupTraffic:
+        """What counts and limits a group: it outlives changes of routes."""
+        traffic = self.groups.get(group)
+        if traffic is None:
+            if len(self.groups) >= _MOST_GROUPS:
+                del self.groups[next(iter(self.groups))]
+            traffic = self.groups[group] = GroupTraffic()
+        return traffic

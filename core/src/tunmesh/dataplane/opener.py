@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _SMALLEST_DATAGRAM = HEADER_SIZE + TAG_SIZE
 _WORD = 8  # bytes of each half of a slice's header
+#: Slice sizes for which views are kept; paths have few different ones, but a stranger may send any.
+_MOST_VIEWS = 16
 
 
 class Opener(ABC):
@@ -78,7 +80,7 @@ class Opener(ABC):
             or length != size + HEADER_SIZE * count
             or (count > 1 and not _is_run(data, segment_size, slice_size, count))
         ):
-            if length > segment_size and not segment_size % _WORD:
+            if length > segment_size > HEADER_SIZE and not segment_size % _WORD:
                 self._receive_run(handle, data, segment_size)
             else:
                 self._receive_each(handle, data, segment_size)
@@ -106,6 +108,8 @@ class Opener(ABC):
             if buffer is not self._buffer:
                 self._buffer, self._views = buffer, {}
             if (views := self._views.get(slice_size)) is None:
+                if len(self._views) >= _MOST_VIEWS:
+                    self._views.clear()
                 whole = memoryview(buffer)
                 begins = range(HEADER_SIZE, len(whole), step)
                 views = [whole[:HEADER_SIZE], *(whole[at : at + slice_size] for at in begins)]

@@ -11,6 +11,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from tunmesh import offload
+from tunmesh.dataplane.claims import Claims
 from tunmesh.dataplane.opener import Opener
 from tunmesh.errors import BadPacket
 from tunmesh.packet import addresses_untrusted
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _VNET = 10
 _GSO = struct.Struct("<xBHH")  # of a virtio_net_hdr: gso_type, hdr_len, gso_size
 _FLOW4 = struct.Struct("!Q")
+_PROTOCOL_AND_FLOW4 = struct.Struct("!BxxQ")
 _SMALLEST_FRAME = _VNET + 20
 _SMALLEST_DATAGRAM = HEADER_SIZE + TAG_SIZE
 #: Packets that a kernel takes as one UDP superpacket (UDP_MAX_SEGMENTS of older kernels).
@@ -52,6 +54,7 @@ class Outside(Opener):
         control: Knows the routes, and takes everything that is no packet.
         drops: Where dropped packets are counted.
         clock: The time in seconds, for what waits.
+        claims: What policies take; of that, nothing is taken from the mesh.
 
     Attributes:
         packets: Packets written to the device.
@@ -59,9 +62,15 @@ class Outside(Opener):
     """
 
     def __init__(
-        self, tun: Tun, control: Control, drops: Drops, clock: Callable[[], float]
+        self,
+        tun: Tun,
+        control: Control,
+        drops: Drops,
+        clock: Callable[[], float],
+        claims: Claims | None = None,
     ) -> None:
         super().__init__(control, drops, clock)
+        self._claims = Claims() if claims is None else claims
         self.packets = self.bytes = 0
         self._tun = tun
         self._adapts = not tun.offloads >= _ALL_OFFLOADS
@@ -79,7 +88,7 @@ class Outside(Opener):
         ):
             return
         view = memoryview(plain)
-        verified, drops = port.verified, self._drops
+        verified, drops, suspects = port.verified, self._drops, self._claims.suspects
         frames: list[Buffer] = []
         offset = 0
         while offset + ITEM_PREFIX <= end:
@@ -101,9 +110,13 @@ class Outside(Opener):
             packet = begin + _VNET
             key: int | bytes
             if plain[packet] >> 4 == 4:
-                (key,) = _FLOW4.unpack_from(plain, packet + 12)
+                protocol, key = _PROTOCOL_AND_FLOW4.unpack_from(plain, packet + 9)
             else:
+                protocol = plain[packet + 6]
                 key = plain[packet + 8 : packet + 40]
+            if protocol in suspects and self._claims.find(view[packet:offset]) is not None:
+                drops["misrouted"] += 1
+                continue
             if key in verified or self._verify(port, view[packet:offset], key):
                 frames.append(frame)
                 self._count_in(port, frame)

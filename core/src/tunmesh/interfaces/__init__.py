@@ -6,7 +6,7 @@ the core hands to a plugin is a small Protocol, so that a test can fake it.
 
 from tunmesh.interfaces.address import AddressContext, AddressProvider
 from tunmesh.interfaces.common import Context, Reactor, Watch
-from tunmesh.interfaces.policy import PolicyContext, Route, RoutingPolicy
+from tunmesh.interfaces.policy import GroupMember, PolicyContext, Route, RoutingPolicy
 from tunmesh.interfaces.registration import (
     AddressRegistration,
     PolicyRegistration,
@@ -29,6 +29,7 @@ __all__ = [
     "AddressRegistration",
     "Context",
     "DeviceConfig",
+    "GroupMember",
     "Inbound",
     "IssuedToken",
     "PathHandle",

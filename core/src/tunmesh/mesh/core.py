@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 from tunmesh.counters import Drops
 from tunmesh.dataplane import Inside, Outside, Port
 from tunmesh.errors import BadHandshake, BadPacket
-from tunmesh.forwarding import Forwarding, Holding
+from tunmesh.forwarding import Address, Forwarding, Holding
 from tunmesh.membership.directory import Directory
 from tunmesh.membership.events import Added, Changed, Conflict, ProbeHolder, Removed
 from tunmesh.membership.records import Profile
 from tunmesh.mesh.carriers import Carriers
 from tunmesh.mesh.joining import Joining
+from tunmesh.mesh.policies import Policies
 from tunmesh.peering.peer import Peer
 from tunmesh.session import events
 from tunmesh.session.handshake import Handshakes
@@ -52,10 +53,11 @@ _SETTLE = 0.02
 #: Datagrams that common underlays carry, to fall back to: what is left of an MTU of 576, 1124,
 #: 1280 and 1500 bytes, with tunnels of some kinds between, for IPv6 and IPv4.
 _DATAGRAMS = (508, 1072, 1096, 1232, 1252, 1332, 1352, 1392, 1412, 1432, 1452, 1472)
-#: So many nodes are dialed as soon as they are heard of. Of more, most records come together, and
-#: whom to choose is known when changes have settled for a while.
+#: So many nodes are dialed as soon as they are heard of. If there are more, their records come
+#: many at a time, and peers are chosen when nothing was new for `_QUIET`, or after `_PATIENCE`.
 _FEW = 16
-_SETTLE_PEERS = 0.5
+_QUIET = 0.25
+_PATIENCE = 2.0
 
 
 class Mesh:
@@ -124,19 +126,22 @@ class Mesh:
             initial_seq=wall_ns() // 1_000_000,
         )
         self.inside = Inside(tun, self, self.drops, clock)
-        self.outside = Outside(tun, self, self.drops, clock)
+        self.outside = Outside(tun, self, self.drops, clock, self.inside.claims)
         self.sealer = self.inside.sealer
+        self._timers = Timers(wake)
+        self.policies = Policies(self.inside.claims, self._timers, self.drops, observer)
         self.forwarding = Forwarding(
             networks=settings.networks,
             accept_subnets=settings.accept_subnets,
             broadcast=settings.broadcast,
             holdings=self._holdings,
+            policies=self.policies.routes,
+            node_id=key.node_id,
             invalidated=self._routes_invalid,
         )
         self.receive = self.outside.receive
         self._observer = observer
         self._clock = clock
-        self._timers = Timers(wake)
         self.carriers = Carriers(settings.advertise)
         self.joining = Joining(
             key.node_id,
@@ -152,6 +157,7 @@ class Mesh:
         self.adopt = self.carriers.adopt
         self.release = self.carriers.release
         self._redials: list[float] = []
+        self._choose_by = float("inf")
 
     # -------------------------------------------------------------- life cycle
 
@@ -189,6 +195,10 @@ class Mesh:
             for node_id, record in self.directory.records.items()
             if plugin in record.attributes and self.directory.live(node_id)
         }
+
+    def nodes(self) -> dict[str, tuple[Address, ...]]:
+        """The addresses of the other live nodes, by id."""
+        return {holding.node_id: holding.addresses for holding in self._holdings()}
 
     def start(self) -> None:
         """Begin to look for others."""
@@ -428,11 +438,16 @@ class Mesh:
             )
 
     def _choose_soon(self, now: float) -> None:
-        many = len(self.directory.records) > _FEW
-        self._timers.schedule("choose", now + (_SETTLE_PEERS if many else 0.0), self._choose_peers)
+        if len(self.directory.records) <= _FEW:
+            self._timers.schedule("choose", now, self._choose_peers)
+            return
+        self._choose_by = min(self._choose_by, now + _PATIENCE)
+        self._timers.cancel("choose")
+        self._timers.schedule("choose", min(now + _QUIET, self._choose_by), self._choose_peers)
 
     def _choose_peers(self, now: float) -> None:
         """Have a session with every node of a small mesh, with a few of a large one."""
+        self._choose_by = float("inf")
         records = self.directory.records
         chosen = chosen_peers(self.key.node_id, records, self.settings.eager_peers)
         for peer in self.peers.values():
@@ -478,6 +493,7 @@ class Mesh:
         self._timers.schedule("routes", self._clock() + _SETTLE, self._tell_routes)
 
     def _tell_routes(self, _now: float) -> None:
+        self.policies.changed()
         self._observer.routes_changed()
 
     def _sweep(self, now: float) -> None:

@@ -7,15 +7,13 @@ costs two dictionary look-ups, however many routes there are.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_network
-from typing import TypeAlias
+from ipaddress import ip_network
+from typing import NamedTuple
 
 from tunmesh.interfaces.policy import Route
 from tunmesh.interfaces.tun import Interface, Network
 from tunmesh.routing.broadcast import LIMITED_BROADCAST, broadcast_address
 from tunmesh.routing.prefixes import LINK_LOCAL, UNOWNED, PrefixTable, inside, is_multicast
-
-GroupAddress: TypeAlias = IPv4Address | IPv6Address
 
 # Owners of a prefix that are no peers; node ids are 32 hexadecimal digits.
 _THIS_NODE = "this node"
@@ -23,15 +21,40 @@ _NOBODY = "nobody"  # inside the mesh, but unclaimed
 _OUTSIDE = "outside"
 
 
+class _Takers(NamedTuple):
+    """Who takes packets to a group: other nodes, and whether this one does."""
+
+    peers: tuple[str, ...] = ()
+    local: bool = False
+
+
+class _Groups:
+    """The groups of one prefix: who takes packets of any source, and of some sources."""
+
+    __slots__ = ("any_source", "limit", "sources")
+
+    def __init__(self) -> None:
+        self.any_source = _Takers()
+        self.sources: dict[bytes, _Takers] = {}
+        self.limit = 0
+
+    def takers(self, source: bytes) -> _Takers:
+        return self.sources.get(source, self.any_source)
+
+
+_NO_GROUPS = _Groups()
+
+
 class Fib:
     """The forwarding table of one node.
 
     Args:
-        routes: The routes in force: one for each prefix and kind, none through this node itself.
+        routes: The routes in force: one for each prefix, kind and origin, none of unicast through
+            this node itself.
         addresses: This node's own addresses, each with the prefix of its local subnet.
         subnets: Prefixes behind this node.
         networks: The mesh networks.
-        local_groups: Multicast groups that this host is a member of.
+        node_id: This node, as a peer of multicast routes that lead to this host.
     """
 
     __slots__ = ("_addresses", "_broadcasts", "_groups", "_local", "_own", "_owners")
@@ -43,7 +66,7 @@ class Fib:
         addresses: Iterable[Interface],
         subnets: Iterable[Network] = (),
         networks: Iterable[Network],
-        local_groups: Iterable[GroupAddress] = (),
+        node_id: str = "",
     ) -> None:
         interfaces, networks = tuple(addresses), tuple(networks)
         self._own = frozenset(interface.ip.packed for interface in interfaces)
@@ -55,7 +78,7 @@ class Fib:
             if address is not None
         }
         self._addresses: dict[bytes, tuple[str, ...]] = {}
-        groups: list[tuple[Network, tuple[str, ...]]] = []
+        groups: dict[Network, _Groups] = {}
         # Who owns a prefix, so that the longest one decides: a mesh network keeps a shorter
         # prefix, a default route say, from owning the addresses in it that nobody claims.
         owners: dict[Network, str] = dict.fromkeys((*networks, LINK_LOCAL), _NOBODY)
@@ -67,7 +90,14 @@ class Fib:
             elif route.kind == "broadcast":
                 self._broadcasts[packed] = route.peers
             elif route.kind == "multicast":
-                groups.append((route.prefix, route.peers))
+                found = groups.setdefault(route.prefix, _Groups())
+                others = tuple(peer for peer in route.peers if peer != node_id)
+                takers = _Takers(others, local=len(others) < len(route.peers))
+                found.limit = route.limit
+                if route.origin is None:
+                    found.any_source = takers
+                else:
+                    found.sources[route.origin.packed] = takers
             elif not inside(route.prefix, (LINK_LOCAL, *UNOWNED)):
                 owners[route.prefix] = route.peers[0]
         owners.update(dict.fromkeys(subnets, _THIS_NODE))
@@ -75,9 +105,9 @@ class Fib:
         owners.update((ip_network(address), _NOBODY) for address in self._broadcasts)
         owners.update((ip_network(address), _THIS_NODE) for address in self._own)
         self._owners = PrefixTable(owners.items())
-        self._groups = PrefixTable(groups)
+        self._groups = PrefixTable(groups.items())
         enabled = {address for address, peers in self._broadcasts.items() if peers is not None}
-        self._local = self._own.union(enabled, (group.packed for group in local_groups))
+        self._local = self._own.union(enabled)
 
     def inside(self, source: bytes, destination: bytes) -> tuple[str, ...] | str:
         """Where a packet of this host goes; addresses have 4 or 16 bytes.
@@ -88,7 +118,15 @@ class Fib:
         if source not in self._own and not self._may_originate(source):
             return "unknown_source"
         peers = self._addresses.get(destination)
-        return self._elsewhere(destination) if peers is None else peers
+        if peers is not None:
+            return peers
+        if is_multicast(destination):
+            return self._groups.find(destination, _NO_GROUPS).takers(source).peers or "no_group"
+        return self._elsewhere(destination)
+
+    def limit(self, group: bytes) -> int:
+        """How many packets a second may be sent to a group, 0 for any number."""
+        return self._groups.find(group, _NO_GROUPS).limit
 
     def outside(self, peer: str, source: bytes, destination: bytes) -> str | None:
         """Whether a packet that a peer sent may reach this host.
@@ -98,6 +136,9 @@ class Fib:
         """
         if self._owner(source) != peer:
             return "spoofed_source"
+        if is_multicast(destination):
+            takers = self._groups.find(destination, _NO_GROUPS).takers(source)
+            return None if takers.local else "misrouted"
         if destination in self._local or self._owner(destination) == _THIS_NODE:
             return None
         return "misrouted"
@@ -115,8 +156,6 @@ class Fib:
 
     def _elsewhere(self, destination: bytes) -> tuple[str, ...] | str:
         """Where a packet goes whose destination is not the address of another node."""
-        if is_multicast(destination):
-            return self._groups.find(destination, ()) or "no_group"
         if destination in self._broadcasts:
             peers = self._broadcasts[destination]
             return "broadcast_disabled" if peers is None else peers or "no_route"

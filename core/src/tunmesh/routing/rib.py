@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TypeAlias
 
 from tunmesh.interfaces.policy import Route
 from tunmesh.interfaces.tun import Interface, Network
-from tunmesh.routing.fib import Fib, GroupAddress
+from tunmesh.routing.fib import Fib
 
-_Key: TypeAlias = tuple[int, int, int, str]
+_Key: TypeAlias = tuple[int, int, int, str, int]
 
 _UNICAST = frozenset({"address", "subnet"})
 
@@ -48,7 +49,7 @@ class Rib:
         return tuple(sorted(found, key=lambda route: (_key(route), route.metric, route.peers)))
 
     def best(self) -> tuple[Route, ...]:
-        """The routes that are in force: one for each prefix and kind."""
+        """The routes that are in force: one for each prefix, kind and origin."""
         chosen: dict[_Key, Route] = {}
         for route in self.routes():
             key = _key(route)
@@ -57,7 +58,7 @@ class Rib:
                 chosen[key] = route
             elif route.kind not in _UNICAST:
                 peers = tuple(sorted({*known.peers, *route.peers}))
-                chosen[key] = Route(route.prefix, route.kind, peers, known.metric, known.source)
+                chosen[key] = replace(known, peers=peers)
         return tuple(chosen.values())
 
     def compile(
@@ -66,7 +67,7 @@ class Rib:
         addresses: Iterable[Interface],
         subnets: Iterable[Network] = (),
         networks: Iterable[Network],
-        local_groups: Iterable[GroupAddress] = (),
+        node_id: str = "",
     ) -> Fib:
         """The forwarding table of the routes in force; arguments as for `Fib`."""
         return Fib(
@@ -74,13 +75,14 @@ class Rib:
             addresses=addresses,
             subnets=subnets,
             networks=networks,
-            local_groups=local_groups,
+            node_id=node_id,
         )
 
 
 def _key(route: Route) -> _Key:
     prefix = route.prefix
-    return prefix.version, int(prefix.network_address), prefix.prefixlen, route.kind
+    origin = -1 if route.origin is None else int(route.origin)
+    return prefix.version, int(prefix.network_address), prefix.prefixlen, route.kind, origin
 
 
 def _check(route: Route) -> None:

@@ -37,6 +37,7 @@ class SimulatedNode:
         seed: Of its random decisions.
         verifier: Shared by the nodes of one process, so that each record is verified once.
         interval: Seconds between rounds of the bootstrap group.
+        lookup: The endpoint that a URL stands for, as the DNS would tell; itself by default.
 
     Attributes:
         mesh: The node itself.
@@ -59,6 +60,7 @@ class SimulatedNode:
         seed: int = 0,
         verifier: RecordVerifier | None = None,
         interval: float = 5.0,
+        lookup: Callable[[str], str] = str,
     ) -> None:
         self.network = network
         self.name = name
@@ -68,6 +70,7 @@ class SimulatedNode:
         self.tun = MemoryTun(offloads=_OFFLOADS)
         self.running = True
         self._planned = float("inf")
+        self._lookup = lookup
         self.mesh = Mesh(
             settings or MeshSettings(networks=tuple(map(ip_network, NETWORKS))),
             self.key,
@@ -148,7 +151,7 @@ class SimulatedNode:
     def _resolve(
         self, _transport: Transport, url: str, found: Callable[[tuple[str, ...]], None]
     ) -> None:
-        self.network.clock.post(self.network.now(), found, (url,))
+        self.network.clock.post(self.network.now(), found, (self._lookup(url),))
 
     def _wake(self, deadline: float) -> None:
         if deadline < self._planned:

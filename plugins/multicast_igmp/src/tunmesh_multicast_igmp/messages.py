@@ -160,7 +160,7 @@ def eight_bit_code(value: int) -> int:
 
 
 def sixteen_bit_code(value: int) -> int:
-    """A number from 0 to 8,387,584 as RFC 3810, section 5.1.3, codes it; rounded down above 2^15."""
+    """A number from 0 to 8,387,584 as RFC 3810, section 5.1.3, codes it; rounded down if large."""
     if value < 32_768:
         return value
     value = min(value, 8_387_584)

@@ -26,12 +26,14 @@ records (section 4.2.16). GMI is the group membership interval (section 8.4).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from tunmesh_multicast_igmp.messages import Address, Record, RecordType
+
+#: Records after which all sources but those that they name are wanted.
+_TO_EXCLUDE = frozenset({RecordType.IS_EX, RecordType.TO_EX})
 
 
 class Filter(NamedTuple):
@@ -117,9 +119,9 @@ class GroupTable:
         exclude, sources = self._next(group, record, now)
         changed = before != (exclude, sources.keys())
         group.exclude, group.sources = exclude, sources
-        if exclude:
+        if record.kind in _TO_EXCLUDE:
             group.deadline = now + self._interval
-        elif not sources:
+        elif not exclude and not sources:
             del self._groups[record.group]
         if changed:
             self._filters = None
@@ -129,16 +131,14 @@ class GroupTable:
         """Mode and sources after a record."""
         kind = record.kind
         named = dict.fromkeys(record.sources, now + self._interval)
-        if kind in {RecordType.IS_EX, RecordType.TO_EX}:
+        if kind in _TO_EXCLUDE:
             return True, self._bounded(named)
-        if kind in {RecordType.ALLOW, RecordType.BLOCK} and not (
-            group.exclude == (kind == RecordType.BLOCK)
-        ):
-            rest = {source: end for source, end in group.sources.items() if source not in named}
-            return group.exclude, rest
-        if kind == RecordType.TO_IN or group.exclude != (kind == RecordType.BLOCK):
+        if kind == RecordType.TO_IN or (kind == RecordType.IS_IN and group.exclude):
             return False, self._bounded(named)
-        return group.exclude, self._bounded({**group.sources, **named})
+        if kind == RecordType.IS_IN or (kind == RecordType.ALLOW) != group.exclude:
+            return group.exclude, self._bounded({**group.sources, **named})
+        rest = {source: end for source, end in group.sources.items() if source not in named}
+        return group.exclude, rest
 
     def _bounded(self, sources: dict[Address, float]) -> dict[Address, float]:
         excess = len(sources) - self._most_sources
@@ -168,17 +168,6 @@ class GroupTable:
 
 def _is_void(record: Record) -> bool:
     """Whether a record joins nothing."""
-    if record.kind in {RecordType.IS_EX, RecordType.TO_EX}:
+    if record.kind in _TO_EXCLUDE:
         return False
     return record.kind == RecordType.BLOCK or not record.sources
-
-
-def of_version(filters: Mapping[Address, Filter], version: int) -> dict[Address, Filter]:
-    """The groups of one version of IP."""
-    kind = IPv4Address if version == 4 else IPv6Address
-    return {group: wanted for group, wanted in filters.items() if isinstance(group, kind)}
-
-
-def addresses(filters: Iterable[Filter]) -> set[Address]:
-    """All sources that filters name."""
-    return {source for wanted in filters for source in wanted.sources}

@@ -86,6 +86,7 @@ class LinuxTun(Tun):
         except BlockingIOError:
             return lengths
         except OSError as exc:
+            # The loop may not call again: libuv stops watching a descriptor in error.
             raise TunError(self._lost(exc)) from exc
 
     def write_batch(self, frames: Sequence[Buffer]) -> int:
@@ -99,9 +100,8 @@ class LinuxTun(Tun):
                 # EINVAL: a malformed frame. EIO: the device is set down. EAGAIN, ENOBUFS, ENOMEM:
                 # the host is short of memory. All of them concern this frame only.
                 refused += 1
-                if exc.errno == errno.EBADFD and not self._gone:
-                    self._gone = True
-                    self._context.device_lost(self._lost(exc))
+                if exc.errno == errno.EBADFD:
+                    self._lost(exc)
         return refused
 
     async def apply(self, config: DeviceConfig) -> None:
@@ -109,6 +109,12 @@ class LinuxTun(Tun):
             await run_sync(self._net.apply, config, self._routes)
 
     def _lost(self, exc: OSError) -> str:
+        """Tell the node, once, that the device is gone; returns the reason."""
         if exc.errno == errno.EBADFD:
-            return f"device {self.name} was removed by somebody else"
-        return f"device {self.name} cannot be read: {exc.strerror}"
+            reason = f"device {self.name} was removed by somebody else"
+        else:
+            reason = f"device {self.name} cannot be read: {exc.strerror}"
+        if not self._gone:
+            self._gone = True
+            self._context.device_lost(reason)
+        return reason

@@ -79,11 +79,13 @@ def _directory() -> Iterator[Path]:
 
 def _clean_up(screen: Screen, nodes: Sequence[Node]) -> None:
     signals.ignore()
-    with screen.step("clean-up") as step:
-        try:
-            killed = stop_all(nodes)
-        finally:
-            namespaces.remove_all()
+    with ExitStack() as stack:
+        # Also when the screen is gone, as when a terminal was closed or a pipe's reader ended.
+        stack.callback(namespaces.remove_all)
+        stack.callback(stop_all, nodes)
+        step = stack.enter_context(screen.step("clean-up"))
+        killed = stop_all(nodes)
+        namespaces.remove_all()
         step.update(f"{len(nodes)} nodes stopped, their namespaces removed")
         if killed:
             step.update(f"killed {', '.join(killed)}, which did not stop; namespaces removed")

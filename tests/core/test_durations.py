@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunmesh.config.durations import UNITS, Duration
+from tunmesh.durations import UNITS, Duration
 
 
 @pytest.mark.parametrize(

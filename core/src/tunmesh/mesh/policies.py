@@ -1,0 +1,110 @@
+"""Routing policies as the mesh sees them: asked for routes, told of changes and deadlines.
+
+They are plugins' objects: what they raise is reported, and goes no further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeVar
+
+from tunmesh.errors import BadPacket
+from tunmesh.interfaces.policy import GroupMember, Route, RoutingPolicy
+
+if TYPE_CHECKING:
+    from tunmesh.counters import Drops
+    from tunmesh.dataplane.claims import Claims
+    from tunmesh.interfaces.tun import Network
+    from tunmesh.mesh.settings import Observer
+    from tunmesh.timers import Timers
+
+T = TypeVar("T")
+
+
+class Policies:
+    """The routing policies of one node.
+
+    Args:
+        claims: Where they are entered for the packets that they want.
+        timers: For their deadlines.
+        drops: Where packets are counted that a policy failed on.
+        observer: Who is told of failures.
+    """
+
+    def __init__(self, claims: Claims, timers: Timers, drops: Drops, observer: Observer) -> None:
+        self._claims = claims
+        self._timers = timers
+        self._drops = drops
+        self._observer = observer
+        self._policies: dict[str, RoutingPolicy] = {}
+        self._device_routes: dict[str, tuple[Network, ...]] = {}
+
+    def add(self, name: str, policy: RoutingPolicy) -> None:
+        """Take part from now on."""
+        self._policies[name] = policy
+
+        def take(packet: memoryview) -> None:
+            try:
+                policy.claimed(packet)
+            except BadPacket:
+                raise
+            except Exception as error:  # noqa: BLE001  # foreign code, on the way of packets
+                self._drops["error"] += 1
+                self._failed(name, error)
+
+        self._claims.add(policy.claims, policy.claims_icmpv6, take)
+
+    def wake_at(self, name: str, deadline: float) -> None:
+        """Tell a policy when a deadline has passed."""
+
+        def due(now: float) -> None:
+            policy = self._policies.get(name)
+            if policy is not None:
+                self._contained(name, lambda: policy.handle_timer(now), None)
+
+        self._timers.schedule(("policy", name), deadline, due)
+
+    def changed(self) -> None:
+        """Other nodes, their attributes or the own addresses changed."""
+        for name, policy in self._policies.items():
+            self._contained(name, policy.attributes_changed, None)
+
+    def routes(self) -> dict[str, tuple[Route, ...]]:
+        """What each policy contributes."""
+        nothing: tuple[Route, ...] = ()
+        return self._of_each(lambda policy: tuple(policy.routes()), nothing)
+
+    def group_members(self) -> Iterable[GroupMember]:
+        """What policies know of multicast groups."""
+        nobody: tuple[GroupMember, ...] = ()
+        found = self._of_each(lambda policy: tuple(policy.group_members()), nobody)
+        return [member for members in found.values() for member in members]
+
+    def statistics(self) -> dict[str, dict[str, int]]:
+        """What policies count."""
+        nothing: dict[str, int] = {}
+        return self._of_each(lambda policy: policy.statistics(), nothing)
+
+    def set_device_routes(self, name: str, prefixes: Iterable[Network]) -> None:
+        """What the host routes into the device for a policy."""
+        self._device_routes[name] = tuple(prefixes)
+
+    def device_routes(self) -> tuple[Network, ...]:
+        """What the host routes into the device for policies."""
+        return tuple(prefix for routes in self._device_routes.values() for prefix in routes)
+
+    def _of_each(self, ask: Callable[[RoutingPolicy], T], failed: T) -> dict[str, T]:
+        return {
+            name: self._contained(name, lambda policy=policy: ask(policy), failed)  # type: ignore[misc]
+            for name, policy in self._policies.items()
+        }
+
+    def _contained(self, name: str, call: Callable[[], T], failed: T) -> T:
+        try:
+            return call()
+        except Exception as error:  # noqa: BLE001  # foreign code: it must not stop what called here
+            self._failed(name, error)
+            return failed
+
+    def _failed(self, name: str, error: Exception) -> None:
+        self._observer.event("plugin failed", plugin=name, error=f"{type(error).__name__}: {error}")
