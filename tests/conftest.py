@@ -18,3 +18,13 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run every asynchronous test on both event loops."""
     backend: str = request.param
     return backend
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that take minutes, unless they are asked for."""
+    if os.environ.get("TUNMESH_TEST_LONG"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("long")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]

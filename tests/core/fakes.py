@@ -49,9 +49,7 @@ class RecordingTransport(Transport):
 
     schemes = frozenset({"test"})
 
-    def __init__(
-        self, *, max_segments: int = 64, max_send: int = 65507, priority: int = 0
-    ) -> None:
+    def __init__(self, *, max_segments: int = 64, max_send: int = 65507, priority: int = 0) -> None:
         self.name = "recording"
         self.max_segments = max_segments
         self.max_send = max_send

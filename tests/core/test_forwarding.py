@@ -9,7 +9,7 @@ import pytest
 from tunmesh.forwarding import Forwarding, Holding
 from tunmesh.interfaces.policy import Route
 
-A, B = "a" * 32, "b" * 32
+OWN, A, B = "0" * 32, "a" * 32, "b" * 32
 NETWORKS = tuple(map(ip_network, ("10.42.0.0/16", "fd42::/48")))
 
 
@@ -18,6 +18,7 @@ class Bench:
 
     def __init__(self, *, broadcast: bool = False) -> None:
         self.held: list[Holding] = []
+        self.policies: dict[str, list[Route]] = {}
         self.asked = 0
         self.voided = 0
         self.forwarding = Forwarding(
@@ -25,6 +26,8 @@ class Bench:
             accept_subnets=(ip_network("192.168.0.0/16"),),
             broadcast=broadcast,
             holdings=self._holdings,
+            policies=lambda: self.policies,
+            node_id=OWN,
             invalidated=self._invalidated,
         )
         self.forwarding.set_own([ip_interface("10.42.0.1/24")], [ip_network("192.168.1.0/24")])
@@ -36,7 +39,9 @@ class Bench:
     def _invalidated(self) -> None:
         self.voided += 1
 
-    def hold(self, node_id: str, *addresses: str, subnets: tuple[tuple[str, int], ...] = ()) -> None:
+    def hold(
+        self, node_id: str, *addresses: str, subnets: tuple[tuple[str, int], ...] = ()
+    ) -> None:
         self.held.append(Holding(node_id, tuple(map(ip_address, addresses)), subnets))
         self.forwarding.invalidate()
 
@@ -60,12 +65,13 @@ def test_addresses_and_subnets_become_routes(bench: Bench) -> None:
     assert bench.inside("10.42.0.4") == "no_route"
     assert bench.inside("192.168.1.9") == "loopback"
     assert bench.forwarding.kernel_routes() == (ip_network("192.168.7.0/24"),)
-    assert {(str(route.prefix), route.kind, route.peers) for route in bench.forwarding.routes()} == {
+    routes = bench.forwarding.routes()
+    assert {(str(route.prefix), route.kind, route.peers) for route in routes} == {
         ("10.42.0.2/32", "address", (A,)),
         ("fd42::2/128", "address", (A,)),
         ("10.42.0.3/32", "address", (B,)),
         ("192.168.7.0/24", "subnet", (A,)),
-    }  # fmt: skip
+    }
 
 
 def test_the_smaller_metric_wins(bench: Bench) -> None:
@@ -90,9 +96,7 @@ def test_what_is_not_accepted_is_kept_with_its_reason(bench: Bench) -> None:
     assert bench.forwarding.refused == {}
 
 
-@pytest.mark.parametrize(
-    ("broadcast", "verdict"), [(True, (A,)), (False, "broadcast_disabled")]
-)
+@pytest.mark.parametrize(("broadcast", "verdict"), [(True, (A,)), (False, "broadcast_disabled")])
 def test_broadcasts(broadcast: bool, verdict: object) -> None:
     bench = Bench(broadcast=broadcast)
     bench.hold(A, "10.42.0.2")
@@ -143,9 +147,14 @@ def test_a_new_node_has_no_routes_and_says_so() -> None:
 
 def test_routes_of_policies(bench: Bench) -> None:
     bench.hold(A, "10.42.0.2")
-    group = Route(ip_network("239.1.1.1/32"), "multicast", (A,), source="igmp")
-    bench.forwarding.set_policy_routes("igmp", [group])
+    group = Route(ip_network("239.1.1.1/32"), "multicast", (A, OWN), source="igmp")
+    bench.policies["igmp"] = [group]
+    bench.forwarding.invalidate()
     assert bench.inside("239.1.1.1") == (A,)
     assert group in bench.forwarding.routes()
-    bench.forwarding.set_policy_routes("igmp", [])
+    source, destination = ip_address("10.42.0.2").packed, ip_address("239.1.1.1").packed
+    assert bench.forwarding.fib().outside(A, source, destination) is None
+    bench.policies["igmp"] = []
+    bench.forwarding.invalidate()
     assert bench.inside("239.1.1.1") == "no_group"
+    assert bench.forwarding.fib().outside(A, source, destination) == "misrouted"

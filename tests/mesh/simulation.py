@@ -132,7 +132,8 @@ class Flow:
         if node.running:
             payload = _STAMP.pack(_MARK, self._number, self.sent) + self._padding
             self.sent += 1
-            node.tun.inject(udp_frame(*self._addresses, payload))
+            source, destination = self._addresses
+            node.tun.inject(udp_frame(source, destination, payload))
         network = self._simulation.network
         network.clock.post(network.now() + self._interval, self._send)
 

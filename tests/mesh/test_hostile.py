@@ -78,7 +78,9 @@ def test_random_bytes_get_no_answer_and_change_nothing() -> None:
     node, stranger, rng = simulation.nodes["n1"], Stranger(simulation), random.Random(1)
     before = state(node)
     for _ in range(10_000):
-        data = rng.randbytes(rng.choice((1, 8, 16, 17, 32, 33, 64, 96, 148, 204, rng.randrange(1500))))
+        data = rng.randbytes(
+            rng.choice((1, 8, 16, 17, 32, 33, 64, 96, 148, 204, rng.randrange(1500)))
+        )
         kind = rng.randrange(8)
         stranger.send(node.endpoint, bytes((kind,)) + data)
         if rng.random() < 0.01:
@@ -189,7 +191,8 @@ def segment_of(data: bytes) -> int:
     """Bytes of each datagram of a recorded send."""
     if data[0] != DATA:
         return len(data)
-    return min(len(data), HEADER.unpack_from(data)[2] + HEADER_SIZE)
+    size: int = HEADER.unpack_from(data)[2] + HEADER_SIZE
+    return min(len(data), size)
 
 
 def test_handshakes_replayed_to_a_restarted_node_change_nothing() -> None:

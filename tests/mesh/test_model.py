@@ -105,7 +105,7 @@ class Mesh(RuleBasedStateMachine):
     def restart(self, name: str, *, keep: bool) -> None:
         before = self.simulation.nodes[name]
         before.kill()
-        self._start(name, **({"key": before.key} if keep else {}))
+        self._start(name, key=before.key if keep else None)
 
     @rule(name=names)
     def move(self, name: str) -> None:
@@ -164,7 +164,8 @@ class Mesh(RuleBasedStateMachine):
 def _segment(datagram: bytes) -> int:
     if datagram[0] != DATA:
         return len(datagram)
-    return min(len(datagram), HEADER.unpack_from(datagram)[2] + HEADER.size)
+    size: int = HEADER.unpack_from(datagram)[2] + HEADER.size
+    return min(len(datagram), size)
 
 
 TestMesh = Mesh.TestCase

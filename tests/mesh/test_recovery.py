@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address
+from typing import Any
 
 import pytest
 
-from tests.mesh.simulation import Simulation, address4
+from tests.mesh.simulation import SETTINGS, Simulation, address4
 from tunmesh.testing import Faults
 
 
-def formed(number: int, seed: int = 0, faults: Faults | None = None) -> Simulation:
+def formed(number: int, seed: int = 0, faults: Faults | None = None, **options: Any) -> Simulation:
     simulation = Simulation(seed, faults=faults)
-    simulation.start_all(number)
+    simulation.start_all(number, **options)
     simulation.until(simulation.meshed, 5.0)
     simulation.run(5.0)
     return simulation
 
 
-def restart(simulation: Simulation, name: str, *, same_key: bool = False, down: float = 0.5) -> None:
+def restart(
+    simulation: Simulation, name: str, *, same_key: bool = False, down: float = 0.5
+) -> None:
     before = simulation.nodes[name]
     before.kill()
     simulation.run(down)
-    simulation.start(name, **({"key": before.key} if same_key else {}))
+    simulation.start(name, key=before.key if same_key else None)
 
 
 @pytest.mark.parametrize("down", [0.1, 1.0, 10.0])
@@ -152,7 +156,7 @@ def test_a_mesh_torn_in_two_for_an_hour_heals() -> None:
 
 
 def test_a_way_that_is_blocked_in_one_direction_recovers() -> None:
-    simulation = formed(3)
+    simulation = formed(3, settings=replace(SETTINGS, relay=False))
     simulation.network.set_faults("n2", "n3", Faults(loss=1.0))
     simulation.run(30.0)
     assert "n3" not in simulation.nodes["n2"].up_peers()

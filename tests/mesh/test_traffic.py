@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from tunmesh.session.timing import Timing
 from tunmesh.testing import Faults
 
 
-def formed(number: int, faults: Faults | None = None, **options: object) -> Simulation:
+def formed(number: int, faults: Faults | None = None, **options: Any) -> Simulation:
     simulation = Simulation(faults=faults)
     simulation.start_all(number, **options)
     simulation.until(simulation.meshed, 10.0)

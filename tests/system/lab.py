@@ -100,7 +100,6 @@ class Namespace:
         *command: object,
         stdout: int | IO[bytes] | None = subprocess.PIPE,
         stderr: int | IO[bytes] | None = None,
-        env: dict[str, str] | None = None,
         cwd: Path | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a command in here, out of reach of the terminal's Ctrl-C."""
@@ -109,7 +108,6 @@ class Namespace:
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            env=env,
             cwd=cwd,
             start_new_session=True,
         )

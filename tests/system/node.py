@@ -58,7 +58,7 @@ class Node:
         directory: For its files.
         urls: What it knows of the mesh.
         options: Laid over the configuration.
-        env: Added to the environment.
+        env: Added to the environment of the node, but not of what starts it.
         program: What to run instead of ``tunmesh``.
         number: Of its overlay addresses; the host's unless told.
     """
@@ -78,9 +78,7 @@ class Node:
         self.host = host
         self.name = name
         self.directory = directory
-        self.env = {**os.environ, **(env or {})}
-        # What is measured is a program whose modules were compiled once, as when installed.
-        self.env.pop("PYTHONDONTWRITEBYTECODE", None)
+        self.env = dict(env or {})
         self.program = program
         number = number or host.number
         self.overlay4 = f"10.42.1.{number}"
@@ -124,11 +122,13 @@ class Node:
         began = time.monotonic()
         with self.log.open("ab") as log:
             self.process = self.host.popen(
+                # What is measured is a program whose modules were compiled once, as when installed.
+                *("env", "--unset=PYTHONDONTWRITEBYTECODE"),
+                *(f"{name}={value}" for name, value in self.env.items()),
                 *self.program,
                 *("run", "-c", self.config),
                 stdout=log,
                 stderr=log,
-                env=self.env,
                 cwd=self.directory,
             )
         return began
@@ -209,10 +209,9 @@ class Mesh:
 
     def close(self) -> None:
         """End every process and remove every trace."""
+        for node in self.running():
+            node.kill()
         self.lab.close()
-        for node in self.nodes.values():
-            if node.process:
-                node.process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def __getitem__(self, name: str) -> Node:

@@ -27,7 +27,7 @@ _GSO_TYPES = {socket.AF_INET: 1, socket.AF_INET6: 4}
 
 def open_device(number: int) -> int:
     """A device with an address of each family."""
-    fd, _ = open_tun("tun1")
+    fd, *_ = open_tun("tun1")
     host = HostNet("tun1")
     host.bring_up(MTU, 500)
     host.apply(

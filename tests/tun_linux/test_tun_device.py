@@ -90,7 +90,6 @@ def udp_packet(source: str, target: str, port: int, payload: bytes) -> bytes:
 
 
 async def test_reads_frames_with_their_headers(tun: LinuxTun) -> None:
-    assert frames(tun) == []
     send("10.77.5.5", b"one", b"three")
     first, second = frames(tun)
     flags, gso_type, _, _, start, offset = struct.unpack_from("<BBHHHH", first)
@@ -99,6 +98,20 @@ async def test_reads_frames_with_their_headers(tun: LinuxTun) -> None:
     assert first[VNET + 12 : VNET + 20] == bytes([10, 77, 0, 1, 10, 77, 5, 5])
     assert (first[-3:], second[-5:]) == (b"one", b"three")
     assert frames(tun) == []
+
+
+async def test_frames_that_come_one_by_one_are_read_singly(tun: LinuxTun) -> None:
+    assert frames(tun) == []
+    send("10.77.5.5", b"one", b"two")
+    assert [len(frames(tun)) for _ in range(3)] == [1, 1, 0]
+
+
+async def test_many_frames_are_looked_for_again(tun: LinuxTun) -> None:
+    send("10.77.5.5", *[b"x"] * 40)
+    counts = []
+    while sum(counts) < 40:
+        counts.append(len(frames(tun)))
+    assert max(counts) > 20
 
 
 async def test_stops_reading_when_the_buffer_is_full_enough(tun: LinuxTun) -> None:

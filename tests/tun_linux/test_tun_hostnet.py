@@ -9,11 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pyroute2 import IPRoute
+from pyroute2 import IPRoute, NetlinkError
 
 from tunmesh.errors import TunError
 from tunmesh.interfaces import DeviceConfig
-from tunmesh_tun_linux.hostnet import GSO_MAX_SIZE, ROUTE_PROTOCOL, HostNet
+from tunmesh_tun_linux.hostnet import (
+    GSO_MAX_SIZE,
+    ROUTE_PROTOCOL,
+    HostNet,
+    connected_networks,
+    forwards,
+)
+from tunmesh_tun_linux.rules import PROTOCOL, TABLE
 from tunmesh_tun_linux.tunfd import open_tun
 
 pytestmark = pytest.mark.system
@@ -25,7 +32,7 @@ _SCOPE_LINK = 253
 
 @pytest.fixture
 def host(fresh_netns: None) -> Iterator[HostNet]:
-    fd, _ = open_tun(DEVICE)
+    fd, *_ = open_tun(DEVICE)
     host = HostNet(DEVICE)
     host.bring_up(1400, 500)
     yield host
@@ -33,10 +40,12 @@ def host(fresh_netns: None) -> Iterator[HostNet]:
 
 
 def config(addresses: str = "", networks: str = "", routes: str = "") -> DeviceConfig:
+    known = tuple(map(ipaddress.ip_network, networks.split()))
     return DeviceConfig(
         tuple(map(ipaddress.ip_interface, addresses.split())),
-        tuple(map(ipaddress.ip_network, networks.split())),
+        known,
         tuple(map(ipaddress.ip_network, routes.split())),
+        tuple(n.broadcast_address for n in known if isinstance(n, ipaddress.IPv4Network)),
     )
 
 
@@ -201,3 +210,77 @@ def test_a_device_that_is_gone(fresh_netns: None) -> None:
 def test_an_mtu_that_the_kernel_refuses(host: HostNet) -> None:
     with pytest.raises(TunError, match="cannot set up device tun1: Invalid argument"):
         host.bring_up(70_000, 500)
+
+
+def rules(family: int) -> list[str]:
+    with IPRoute() as netlink:
+        return [
+            f"{rule.get_attr('FRA_PRIORITY')} table {rule.get_attr('FRA_TABLE')}"
+            for rule in netlink.get_rules(family=family)
+            if rule.get_attr("FRA_PROTOCOL") == PROTOCOL
+        ]
+
+
+def device_of(target: str, mark: int = 0) -> str:
+    """The device by which packets to an address leave."""
+    with IPRoute() as netlink:
+        try:
+            (route,) = netlink.route("get", dst=target, mark=mark)
+        except NetlinkError:
+            return ""
+        return socket.if_indextoname(route.get_attr("RTA_OIF"))
+
+
+def underlay() -> None:
+    """Another device, with a default route."""
+    with IPRoute() as netlink:
+        netlink.link("add", ifname="eth0", kind="veth", peer="eth1")
+        index = socket.if_nametoindex("eth0")
+        netlink.addr("add", index=index, address="198.51.100.1", prefixlen=24)
+        netlink.link("set", index=index, state="up")
+        netlink.link("set", index=socket.if_nametoindex("eth1"), state="up")
+        netlink.route("add", dst="0.0.0.0/0", gateway="198.51.100.254")
+
+
+def test_a_default_route_leaves_the_mesh_itself_alone(host: HostNet) -> None:
+    underlay()
+    wanted = DeviceConfig(
+        (ipaddress.ip_interface("10.77.0.1/16"), ipaddress.ip_interface("fd77::1/32")),
+        routes=(ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")),
+        mark=7,
+    )
+    for _ in range(2):  # applying again changes nothing
+        host.apply(wanted)
+        assert rules(socket.AF_INET) == [f"{TABLE - 1} table 254", f"{TABLE} table {TABLE}"]
+        assert rules(socket.AF_INET6) == rules(socket.AF_INET)
+        assert device_of("203.0.113.1") == DEVICE
+        assert device_of("203.0.113.1", mark=7) == "eth0"
+        assert device_of("198.51.100.7") == "eth0"  # what is more specific comes first
+    host.apply(config("10.77.0.1/16 fd77::1/32"))
+    assert rules(socket.AF_INET) == rules(socket.AF_INET6) == []
+    assert device_of("203.0.113.1") == "eth0"
+
+
+def test_no_rules_are_left(host: HostNet) -> None:
+    routes = (ipaddress.ip_network("0.0.0.0/0"),)
+    host.apply(DeviceConfig((ipaddress.ip_interface("10.77.0.1/16"),), routes=routes, mark=7))
+    assert rules(socket.AF_INET)
+    host.close(device_stays=False)
+    assert not rules(socket.AF_INET)
+
+
+def test_the_networks_that_the_host_is_connected_to(host: HostNet) -> None:
+    underlay()
+    host.apply(config("10.77.0.1/16 fd77::1/32"))
+    assert list(map(str, connected_networks(DEVICE))) == ["198.51.100.0/24"]
+
+
+@pytest.mark.parametrize(
+    ("version", "name"), [(4, "ipv4/ip_forward"), (6, "ipv6/conf/all/forwarding")]
+)
+def test_whether_the_host_forwards(fresh_netns: None, version: int, name: str) -> None:
+    setting = Path("/proc/sys/net", name)
+    setting.write_text("0")
+    assert not forwards(version)
+    setting.write_text("1")
+    assert forwards(version)

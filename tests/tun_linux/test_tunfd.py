@@ -83,7 +83,7 @@ def test_not_permitted() -> None:
 
 @pytest.mark.system
 def test_opens_with_the_offloads_of_this_kernel(fresh_netns: None) -> None:
-    fd, offloads = tunfd.open_tun("tun1")
+    fd, _, offloads, _ = tunfd.open_tun("tun1")
     assert {"csum", "tso4", "tso6"} <= offloads
     assert not os.get_blocking(fd)
     assert not os.get_inheritable(fd)
@@ -92,7 +92,7 @@ def test_opens_with_the_offloads_of_this_kernel(fresh_netns: None) -> None:
 
 @pytest.mark.system
 def test_name_taken(fresh_netns: None) -> None:
-    fd, _ = tunfd.open_tun("tun1")
+    fd, *_ = tunfd.open_tun("tun1")
     with pytest.raises(TunError, match="device tun1 exists already: stop what uses it, remove it"):
         tunfd.open_tun("tun1")
     with pytest.raises(TunError, match=r"device lo exists already|the kernel refuses device lo"):

@@ -71,6 +71,9 @@ class NodeContext:
 class TunNodeContext(NodeContext):
     """See `tunmesh.interfaces.TunContext`."""
 
+    accept_subnets: tuple[Network, ...] = ()
+    user: tuple[int, int] | None = None
+
     def device_lost(self, reason: str) -> None:
         """The device is gone for good."""
         self.host.device_lost(reason)
@@ -82,6 +85,7 @@ class TransportNodeContext(NodeContext):
 
     inbound: Inbound
     tokens: Tokens
+    mark: int = 0
 
     def issue_token(self, kind: TokenKind, claims: Mapping[str, str | int]) -> IssuedToken:
         """Sign a token with the mesh secret."""

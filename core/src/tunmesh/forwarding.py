@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import TypeAlias
 
@@ -17,6 +17,8 @@ from tunmesh.routing.unicast import Acceptance, routes_of_record
 Address: TypeAlias = IPv4Address | IPv6Address
 
 _BROADCAST = "broadcast"
+#: Added to the metric of routes by a node that cannot be reached: larger than any metric.
+_UNREACHABLE = 2**32
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,14 @@ class Holding:
         node_id: The node.
         addresses: Those of its addresses whose claims are accepted.
         subnets: Prefixes behind it, each with its metric.
+        reachable: False if it was reached and does not answer now. Whether it is gone will turn
+            out; meanwhile others that announce its subnets are used.
     """
 
     node_id: str
     addresses: tuple[Address, ...]
     subnets: tuple[tuple[str, int], ...]
+    reachable: bool = True
 
 
 class Forwarding:
@@ -44,6 +49,7 @@ class Forwarding:
         networks: The mesh networks.
         accept_subnets: What other nodes may announce.
         broadcast: Whether broadcasts are carried.
+        broadcast_rate: How many this node may send in a second, 0 for any number.
         holdings: What the other live nodes hold now.
         policies: What routing policies contribute now, by their names.
         node_id: This node.
@@ -56,6 +62,7 @@ class Forwarding:
         networks: tuple[Network, ...],
         accept_subnets: tuple[Network, ...],
         broadcast: bool,
+        broadcast_rate: int = 0,
         holdings: Callable[[], Iterable[Holding]],
         policies: Callable[[], Mapping[str, Iterable[Route]]] = dict,
         node_id: str = "",
@@ -63,16 +70,19 @@ class Forwarding:
     ) -> None:
         self.addresses: tuple[Interface, ...] = ()
         self.subnets: tuple[Network, ...] = ()
-        #: What was announced and not accepted: by node, the prefixes with the reasons.
+        #: What was announced and not accepted: by node, the prefixes with the reasons. As of the
+        #: last time that `routes` was asked for.
         self.refused: dict[str, list[tuple[Network, str]]] = {}
         self._networks = networks
         self._acceptance = Acceptance(networks=networks, subnets=accept_subnets)
         self._broadcast = broadcast
+        self._broadcast_rate = broadcast_rate
         self._holdings = holdings
         self._invalidated = invalidated
         self._policies = policies
         self._node_id = node_id
         self._best: tuple[Route, ...] | None = ()
+        self._backups: tuple[Route, ...] = ()
         self._fib: Fib | None = None
 
     def set_own(self, addresses: Iterable[Interface], subnets: Iterable[Network]) -> None:
@@ -80,6 +90,12 @@ class Forwarding:
         self.addresses = tuple(addresses)
         self.subnets = tuple(subnets)
         self.invalidate()
+
+    def set_underlay(self, networks: tuple[Network, ...]) -> None:
+        """Networks that this host is connected to outside the mesh."""
+        if networks != self._acceptance.underlay:
+            self._acceptance = replace(self._acceptance, underlay=networks)
+            self.invalidate()
 
     def invalidate(self) -> None:
         """Other nodes, or what they hold, changed."""
@@ -96,6 +112,7 @@ class Forwarding:
                 subnets=self.subnets,
                 networks=self._networks,
                 node_id=self._node_id,
+                backups=self._backups,
             )
         return self._fib
 
@@ -109,19 +126,29 @@ class Forwarding:
         """Subnets behind other nodes, which the host must route into the device."""
         return tuple(route.prefix for route in self.routes() if route.kind == "subnet")
 
+    def broadcasts(self) -> tuple[IPv4Address, ...]:
+        """Broadcast addresses that this host takes part in."""
+        found = (r.prefix.network_address for r in self.routes() if r.kind == "broadcast")
+        return tuple(address for address in found if isinstance(address, IPv4Address))
+
     def _collect(self) -> tuple[Route, ...]:
         rib = Rib()
         self.refused = {}
         nodes: dict[str, tuple[Address, ...]] = {}
         for holding in self._holdings():
-            subnets = [(ip_network(prefix), metric) for prefix, metric in holding.subnets]
+            penalty = 0 if holding.reachable else _UNREACHABLE
+            subnets = [(ip_network(prefix), metric + penalty) for prefix, metric in holding.subnets]
             result = routes_of_record(holding.node_id, holding.addresses, subnets, self._acceptance)
             rib.set_routes(holding.node_id, result.routes)
             nodes[holding.node_id] = holding.addresses
             if result.refused:
                 self.refused[holding.node_id] = result.refused
         if self._broadcast:
-            rib.set_routes(_BROADCAST, broadcast_routes(self.addresses, self._networks, nodes))
+            broadcasts = broadcast_routes(
+                self.addresses, self._networks, nodes, self._broadcast_rate
+            )
+            rib.set_routes(_BROADCAST, broadcasts)
         for policy, routes in self._policies().items():
             rib.set_routes(policy, routes)
+        self._backups = rib.backups()
         return rib.best()

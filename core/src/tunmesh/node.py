@@ -11,15 +11,15 @@ from __future__ import annotations
 import argparse
 import functools
 import gc
-import ipaddress
 import logging
 import os
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
 import anyio
@@ -28,6 +28,7 @@ import anyio.from_thread
 import anyio.lowlevel
 
 from tunmesh import __version__, logs, statusdoc
+from tunmesh.addressing import OwnAddresses
 from tunmesh.admin.location import socket_path
 from tunmesh.admin.server import serve
 from tunmesh.config import Config, ConfigErrors, load_config, resolve_secrets
@@ -37,13 +38,13 @@ from tunmesh.contexts import (
     TransportNodeContext,
     TunNodeContext,
 )
-from tunmesh.errors import EndpointError, TunmeshError
+from tunmesh.errors import ConfigError, EndpointError, TunError, TunmeshError
 from tunmesh.identity.keys import NodeKey
 from tunmesh.identity.secrets import Keyring
 from tunmesh.identity.tokens import Tokens
 from tunmesh.interfaces import DeviceConfig, Reactor, Transport, Tun
 from tunmesh.interfaces.events import NodeInfo, PeerInfo
-from tunmesh.interfaces.tun import Interface
+from tunmesh.interfaces.tun import Interface, Network
 from tunmesh.loader.manager import PluginHost
 from tunmesh.loader.validation import Role
 from tunmesh.membership.timing import DirectoryTiming
@@ -51,7 +52,16 @@ from tunmesh.mesh import Mesh, MeshSettings
 from tunmesh.peering.path import Path as PeerPath
 from tunmesh.peering.peer import Peer
 from tunmesh.peering.timing import PathTiming
+from tunmesh.privileges import (
+    Account,
+    acting_as,
+    find_account,
+    forbid_core_dumps,
+    hand_over,
+)
+from tunmesh.privileges.threads import drop_everything
 from tunmesh.reactor import reactor
+from tunmesh.routing.prefixes import any_default
 from tunmesh.session import suites
 from tunmesh.session.timing import Timing
 
@@ -64,6 +74,10 @@ T = TypeVar("T")
 _LONGEST_SLEEP = 1.0
 #: A name in a URL is resolved within this time.
 _RESOLVE_TIMEOUT = 10.0
+#: Carried by the sockets of the transports where a default route may lead into the tunnel.
+UNDERLAY_MARK = 0x746D
+#: What switches forwarding on, by version of IP.
+_FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 #: Goodbyes get this long to leave the host.
 _GOODBYE = 0.05
 
@@ -84,19 +98,32 @@ class Node:
         config: The configuration.
         plugins: The plugins, loaded.
         secrets: The mesh secrets.
+        account: The user that the process turns into once everything is open; None if it keeps
+            its privileges.
     """
 
-    def __init__(self, config: Config, plugins: PluginHost, secrets: list[bytes]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        plugins: PluginHost,
+        secrets: list[bytes],
+        account: Account | None = None,
+    ) -> None:
         self._config = config
         self._plugins = plugins
         self._keyring = Keyring(secrets, config.mesh.name)
-        state_dir = config.node.state_dir
-        self._key = NodeKey.load_or_create(Path(state_dir)) if state_dir else NodeKey.generate()
+        self._account = account
+        state_dir = Path(config.node.state_dir) if config.node.state_dir else None
+        if account is not None and state_dir is not None:
+            _hand_over(state_dir, account)
+        with acting_as(account):  # what is made now is written later, too
+            self._key = NodeKey.load_or_create(state_dir) if state_dir else NodeKey.generate()
+            self._addresses = OwnAddresses(
+                self._key.node_id, config.node.addresses, config.mesh.networks, state_dir
+            )
         self._boot_id = os.urandom(8)
-        self._addresses: dict[str, tuple[Interface, ...]] = {
-            "static": tuple(map(ipaddress.ip_interface, config.node.addresses))
-        }
-        self._configured = {"static"}
+        self._mark = UNDERLAY_MARK if any_default(config.routing.accept_subnets) else 0
+        self._refused: set[tuple[str, Network, str]] = set()
         self._applied: DeviceConfig | None = None
         self._started = now()
         self._failure = ""
@@ -131,22 +158,28 @@ class Node:
             backend, self._tun = await self._open_tun(stack)
             self._mesh = self._make_mesh()
             await self._open_providers(stack)
+            self._mesh.forwarding.set_underlay(await self._tun.underlay_networks())
             await self._tun.apply(self._device_config())
             await self._open_transports(stack)
             await self._open_policies(stack)
             handlers = {"status": lambda _: self._status(backend), "stop": self._stop_command}
             path = socket_path(self._config.admin.socket, self._tun.name)
-            await tasks.start(serve, path, handlers)
+            await tasks.start(functools.partial(serve, owner=self._user), path, handlers)
+            if self._account is not None:
+                await drop_everything(self._account)
+                log.info("privileges given up user=%s", self._account.name)
             self._announce()
             for name, group in self._config.bootstrap.items():
                 draw = functools.partial(group.interval.draw, self._mesh.rng)
                 self._mesh.joining.add_group(name, group.urls, group.retries, draw)
             self._mesh.start()
-            watch = self.reactor.watch(self._tun.fileno(), self._mesh.inside.read)
-            stack.callback(watch.close)
+            self._device_watch = self.reactor.watch(self._tun.fileno(), self._read_device)
+            stack.callback(self._device_watch.close)
             tasks.start_soon(self._timer)
             tasks.start_soon(self._apply)
             info = self._info()
+            for warning in self._warnings():
+                log.warning("%s", warning)
             log.info("node up id=%s name=%s device=%s", info.id, info.name, info.device)
             self._plugins.notify_node_started(info)
             gc.collect()
@@ -166,8 +199,21 @@ class Node:
 
     def device_lost(self, reason: str) -> None:
         """The node cannot go on without its device."""
-        self._failure = f"device lost: {reason}"
+        if not self._failure:  # what comes after the first is of the same fall
+            self._failure = f"device lost: {reason}"
         self._stopped.set()
+
+    def _read_device(self) -> None:
+        try:
+            self._mesh.inside.read()
+        except TunError as error:
+            self._device_watch.close()  # it stays readable for ever
+            self.device_lost(str(error))
+
+    @property
+    def _user(self) -> tuple[int, int] | None:
+        """The uid and gid that the process turns into."""
+        return None if self._account is None else (self._account.uid, self._account.gid)
 
     def _make_mesh(self) -> Mesh:
         config = self._config
@@ -178,7 +224,9 @@ class Node:
             networks=config.mesh.networks,
             accept_subnets=config.routing.accept_subnets,
             broadcast=config.routing.broadcast,
+            broadcast_rate=config.routing.broadcast_rate,
             eager_peers=config.mesh.eager_peers,
+            relay=config.node.relay,
             suites=tuple(suites.SUITES.values()) if chosen == "auto" else (suites.SUITES[chosen],),
             hardware_aes=aes,
             advertise=config.node.advertise,
@@ -226,12 +274,11 @@ class Node:
             **values,
         )
 
-    async def _enter(
-        self, stack: AsyncExitStack, name: str, thing: AbstractAsyncContextManager[T]
-    ) -> T:
-        """Open a plugin's object; what it raises carries the plugin's name."""
+    @contextmanager
+    def _blame(self, name: str) -> Iterator[None]:
+        """Make what a plugin's object raises while it is built and opened carry its name."""
         try:
-            return await stack.enter_async_context(thing)
+            yield
         except TunmeshError as error:
             self._plugins.failed(name, error)
             raise NodeFailed(f"plugin {name}: {error}") from error
@@ -241,35 +288,58 @@ class Node:
             log.debug("plugin failed plugin=%s", name, exc_info=True)
             raise NodeFailed(f"plugin {name}: {type(error).__name__}: {error}") from error
 
+    async def _enter(
+        self, stack: AsyncExitStack, name: str, thing: AbstractAsyncContextManager[T]
+    ) -> T:
+        """Open a plugin's object, and close it in the end."""
+        opened = await thing.__aenter__()
+        stack.push_async_exit(functools.partial(_close, name, thing))
+        return opened
+
     async def _open_tun(self, stack: AsyncExitStack) -> tuple[str, Tun]:
         name, registration = self._plugins.registrations("tun")[0]
-        device = registration.factory(self._context(TunNodeContext, name, "tun"))
-        return name, await self._enter(stack, name, device)
+        context = self._context(
+            TunNodeContext,
+            name,
+            "tun",
+            accept_subnets=self._config.routing.accept_subnets,
+            user=self._user,
+        )
+        with self._blame(name):
+            return name, await self._enter(stack, name, registration.factory(context))
 
     async def _open_providers(self, stack: AsyncExitStack) -> None:
         for name, registration in self._plugins.registrations("address"):
             context = self._context(AddressNodeContext, name, "address", device=self._tun.name)
-            provider = registration.factory(context)
-            if provider.configures_device:
-                self._configured.add(name)
-            await self._enter(stack, name, provider)
+            with self._blame(name):
+                provider = registration.factory(context)
+                if provider.configures_device:
+                    self._addresses.configure(name)
+                await self._enter(stack, name, provider)
 
     async def _open_transports(self, stack: AsyncExitStack) -> None:
         tokens = Tokens(self._key.node_id, self._boot_id, self._keyring, wall=time.time, clock=now)
         for name, registration in self._plugins.registrations("transport"):
             context = self._context(
-                TransportNodeContext, name, "transport", inbound=self._mesh, tokens=tokens
+                TransportNodeContext,
+                name,
+                "transport",
+                inbound=self._mesh,
+                tokens=tokens,
+                mark=self._mark,
             )
-            transport: Transport = registration.factory(context)
-            transport.name = name
-            self._mesh.carriers.add(await self._enter(stack, name, transport))
+            with self._blame(name):
+                transport: Transport = registration.factory(context)
+                transport.name = name
+                self._mesh.carriers.add(await self._enter(stack, name, transport))
 
     async def _open_policies(self, stack: AsyncExitStack) -> None:
         for name, registration in self._plugins.registrations("policy"):
             context = self._context(PolicyNodeContext, name, "policy", mesh=self._mesh)
-            policy = registration.factory(context)
-            self._mesh.policies.add(name, policy)
-            await self._enter(stack, name, policy)
+            with self._blame(name):
+                policy = registration.factory(context)
+                self._mesh.policies.add(name, policy)
+                await self._enter(stack, name, policy)
 
     def spawn(
         self, name: str, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]
@@ -298,17 +368,18 @@ class Node:
 
     def set_addresses(self, provider: str, addresses: tuple[Interface, ...]) -> None:
         """What an address provider contributes."""
-        self._addresses[provider] = addresses
+        self._addresses.set(provider, addresses)
+        self._addresses_changed()
+
+    def claims_changed(self) -> None:
+        """Who has which address changed, or is in doubt."""
+        if self._addresses.settle(self._mesh.directory.claims):
+            self._addresses_changed()
+
+    def _addresses_changed(self) -> None:
         if self._mesh.carriers.transports:  # else the start has not come that far
             self._announce()
             self._apply_wanted.set()
-
-    def _own_addresses(self) -> tuple[Interface, ...]:
-        found: dict[Any, Interface] = {}
-        for addresses in self._addresses.values():
-            for address in addresses:
-                found.setdefault(address.ip, address)
-        return tuple(found.values())
 
     def _announce(self) -> None:
         versions = {"tunmesh": __version__}
@@ -316,21 +387,40 @@ class Node:
             if entry.state == "active":
                 versions[entry.name] = entry.version
         self._mesh.announce(
-            addresses=self._own_addresses(),
+            addresses=self._addresses.all(),
             subnets=tuple((subnet.prefix, subnet.metric) for subnet in self._config.node.subnets),
             versions=versions,
         )
 
     def _device_config(self) -> DeviceConfig:
-        addresses: dict[Any, Interface] = {}
-        for provider in self._configured:
-            for address in self._addresses.get(provider, ()):
-                addresses.setdefault(address.ip, address)
+        forwarding = self._mesh.forwarding
         return DeviceConfig(
-            addresses=tuple(addresses.values()),
+            addresses=self._addresses.for_device(),
             networks=self._config.mesh.networks,
-            routes=(*self._mesh.forwarding.kernel_routes(), *self._mesh.policies.device_routes()),
+            routes=(*forwarding.kernel_routes(), *self._mesh.policies.device_routes()),
+            broadcasts=forwarding.broadcasts(),
+            mark=self._mark,
         )
+
+    def _report_refused(self) -> None:
+        """Tell of announcements that are not accepted, each once as long as it lasts."""
+        refused = {
+            (node_id, prefix, reason)
+            for node_id, prefixes in self._mesh.forwarding.refused.items()
+            for prefix, reason in prefixes
+        }
+        for node_id, prefix, reason in sorted(refused - self._refused, key=str):
+            log.warning("announcement refused id=%s prefix=%s reason=%s", node_id, prefix, reason)
+        self._refused = refused
+
+    def _warnings(self) -> list[str]:
+        """What does not work as configured."""
+        return [
+            f"subnet {subnet.prefix} cannot be reached by others: this host does not forward "
+            f"IPv{subnet.prefix.version}; run `sysctl -w {_FORWARDING[subnet.prefix.version]}=1`"
+            for subnet in self._config.node.subnets
+            if not self._tun.forwards(subnet.prefix.version)
+        ]
 
     async def _apply(self) -> None:
         """Keep the host's configuration in step with the mesh."""
@@ -338,13 +428,21 @@ class Node:
         while True:
             await self._apply_wanted.wait()
             self._apply_wanted = anyio.Event()
+            try:
+                self._mesh.forwarding.set_underlay(await self._tun.underlay_networks())
+            except TunmeshError as error:
+                log.warning("networks of this host unknown error=%s", error)
             wanted = self._device_config()
+            self._report_refused()
             if wanted == applied:
                 continue
             try:
                 await self._tun.apply(wanted)
             except TunmeshError as error:
                 log.warning("device configuration failed error=%s", error)
+            except Exception:
+                # Foreign code: what it fails on is asked for again after the next change.
+                log.exception("device configuration failed")
             else:
                 applied = wanted
 
@@ -380,6 +478,9 @@ class Node:
                 endpoints = await transport.resolve(url)
         except (EndpointError, TimeoutError) as error:
             log.warning("bootstrap url failed url=%s error=%s", url, error)
+        except Exception:
+            # Foreign code: a URL that it fails on must not end the node.
+            log.exception("plugin failed plugin=%s url=%s", transport.name, url)
         found(endpoints)
 
     # ----------------------------------------------------------------- observer
@@ -410,6 +511,10 @@ class Node:
         """Other nodes, or what they announce, changed."""
         self._apply_wanted.set()
 
+    def underlay_changed(self) -> None:
+        """The addresses of this host outside the mesh changed."""
+        self._apply_wanted.set()
+
     def event(self, name: str, **fields: object) -> None:
         """Anything else worth a line."""
         text = " ".join(f"{key}={logs.safe(value)}" for key, value in fields.items())
@@ -422,7 +527,7 @@ class Node:
         return PeerInfo(peer.node_id, name, tuple(map(str, owned)))
 
     def _info(self) -> NodeInfo:
-        addresses = tuple(map(str, self._own_addresses()))
+        addresses = tuple(map(str, self._addresses.all()))
         return NodeInfo(self._key.node_id, self._config.node.name, self._tun.name, addresses)
 
     def _status(self, backend: str) -> dict[str, Any]:
@@ -435,6 +540,7 @@ class Node:
             plugins=[entry.status_dict() for entry in self._plugins.entries if entry.enabled],
             uptime=moment - self._started,
             healthy=not self._failure,
+            warnings=self._warnings(),
             now=moment,
         )
 
@@ -450,6 +556,28 @@ def _hardware_aes() -> bool:
         for line in text.splitlines()
         if line.startswith(("flags", "Features"))
     )
+
+
+def _hand_over(directory: Path, account: Account) -> None:
+    try:
+        hand_over(directory, account)
+    except OSError as error:
+        raise ConfigError(f"{directory}: {error.strerror}", key="node.state_dir") from error
+
+
+async def _close(
+    name: str,
+    thing: AbstractAsyncContextManager[object],
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+) -> None:
+    """Close a plugin's object; what it raises must not keep the others from being closed."""
+    try:
+        await thing.__aexit__(kind, error, trace)
+    except Exception:
+        # Foreign code.
+        log.exception("plugin failed while it was closed plugin=%s", name)
 
 
 def _first(group: BaseExceptionGroup[TunmeshError]) -> TunmeshError:
@@ -498,7 +626,9 @@ def run_command(args: argparse.Namespace) -> int:
     if problems := plugins.option_problems():
         raise ConfigErrors(problems)
     plugins.require("tun", "transport")
-    node = Node(config, plugins, secrets)
+    account = find_account(config.node.user) if config.node.user else None
+    forbid_core_dumps()  # they would hold keys
+    node = Node(config, plugins, secrets, account)
     for warning in warnings:
         log.warning("secret %s", warning)
     try:

@@ -39,6 +39,7 @@ class _Guard:
         self._callback = callback
         self._failed = failed
         self._failures = 0
+        self.watch: Watch | None = None
 
     def __call__(self) -> None:
         try:
@@ -47,7 +48,9 @@ class _Guard:
             # A task-group boundary: one packet that raises must not end the node.
             self._failures += 1
             log.exception("reader failed")
-            if self._failures >= _MOST_FAILURES:
+            if self._failures == _MOST_FAILURES:
+                assert self.watch is not None
+                self.watch.close()
                 self._failed(f"a reader failed {self._failures} times in a row: {error}")
         else:
             self._failures = 0
@@ -62,8 +65,10 @@ class _AsyncioReactor:
 
     def watch(self, fd: int, callback: Callable[[], None]) -> Watch:
         """See `Reactor.watch`."""
-        self._loop.add_reader(fd, _Guard(callback, self._failed))
-        return _AsyncioWatch(self._loop, fd)
+        guard = _Guard(callback, self._failed)
+        watch = guard.watch = _AsyncioWatch(self._loop, fd)
+        self._loop.add_reader(fd, guard)
+        return watch
 
 
 class _AsyncioWatch:
@@ -84,7 +89,8 @@ class _AnyioReactor:
 
     def watch(self, fd: int, callback: Callable[[], None]) -> Watch:
         """See `Reactor.watch`."""
-        watch = _AnyioWatch(fd, _Guard(callback, self._failed))
+        guard = _Guard(callback, self._failed)
+        watch = guard.watch = _AnyioWatch(fd, guard)
         self._tasks.start_soon(watch.run)
         return watch
 

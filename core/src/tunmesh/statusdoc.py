@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,18 +12,22 @@ import msgspec
 from tunmesh import __version__
 from tunmesh.admin.status import (
     DeviceStatus,
+    GroupStatus,
     LinkStatus,
+    MembershipStatus,
     MeshStatus,
     NodeStatus,
     PeerStatus,
     PluginStatus,
+    RefusedStatus,
     RouteStatus,
     Status,
 )
 from tunmesh.session import suites
 
 if TYPE_CHECKING:
-    from tunmesh.interfaces import Tun
+    from tunmesh.forwarding import Address
+    from tunmesh.interfaces import GroupMember, Tun
     from tunmesh.mesh import Mesh
     from tunmesh.peering.peer import Peer
 
@@ -36,6 +41,7 @@ def build(
     mesh_name: str,
     backend: str,
     plugins: Iterable[dict[str, Any]],
+    warnings: Iterable[str] = (),
     uptime: float,
     healthy: bool,
     now: float,
@@ -43,6 +49,15 @@ def build(
     """The document, made of builtins."""
     names = _names(mesh)
     own = mesh.directory.own
+    routes = tuple(
+        RouteStatus(
+            str(route.prefix),
+            route.kind,
+            tuple(names.get(peer, peer) for peer in route.peers),
+            route.source,
+        )
+        for route in mesh.forwarding.routes()
+    )
     status = Status(
         version=__version__,
         mesh=MeshStatus(name=mesh_name, networks=tuple(map(str, mesh.settings.networks))),
@@ -62,26 +77,25 @@ def build(
             for node_id in sorted(names, key=names.__getitem__)
             if node_id != mesh.key.node_id
         ),
-        routes=tuple(
-            RouteStatus(
-                str(route.prefix),
-                route.kind,
-                tuple(names.get(peer, peer) for peer in route.peers),
-                route.source,
-            )
-            for route in mesh.forwarding.routes()
-        ),
-        groups=(),
+        routes=routes,
+        groups=_groups(mesh, names),
         drops=dict(mesh.drops),
         handshakes=dict(mesh.handshakes.counters),
         transports={
             transport.name: transport.statistics() for transport in mesh.carriers.transports
         },
+        policies=mesh.policies.statistics(),
         conflicts=tuple(
             f"{conflict.address}: held by {names.get(conflict.holder, conflict.holder)}, "
             f"claimed by {names.get(conflict.claimant, conflict.claimant)}"
             for conflict in mesh.directory.claims.conflicts()
         ),
+        refused=tuple(
+            RefusedStatus(str(prefix), names.get(node_id, node_id), reason)
+            for node_id, prefixes in mesh.forwarding.refused.items()
+            for prefix, reason in prefixes
+        ),
+        warnings=tuple(warnings),
     )
     document: dict[str, Any] = msgspec.to_builtins(status)
     return document
@@ -146,3 +160,46 @@ def _links(peer: Peer, now: float) -> tuple[LinkStatus, ...]:
         )
         for path in peer.paths
     )
+
+
+def _groups(mesh: Mesh, names: dict[str, str]) -> tuple[GroupStatus, ...]:
+    """The groups that somebody is a member of, and those that this host sent to."""
+    members: dict[Address, list[GroupMember]] = {
+        ip_address(packed): [] for packed in mesh.inside.groups
+    }
+    for member in mesh.policies.group_members():
+        members.setdefault(member.group, []).append(member)
+    ordered = sorted(members, key=lambda group: (group.version, int(group)))
+    return tuple(_group(mesh, group, members[group], names) for group in ordered)
+
+
+def _group(
+    mesh: Mesh, group: Address, members: Sequence[GroupMember], names: dict[str, str]
+) -> GroupStatus:
+    own = mesh.key.node_id
+    traffic = mesh.inside.groups.get(group.packed)
+    sources = {source for member in members for source in member.sources}
+    any_source = not members or any(member.exclude for member in members)
+    return GroupStatus(
+        group=str(group),
+        sources=None if any_source else _texts(sources),
+        local=any(member.node_id == own for member in members),
+        members=tuple(
+            sorted(names.get(m.node_id, m.node_id) for m in members if m.node_id != own)
+        ),
+        memberships=tuple(
+            MembershipStatus(
+                names.get(member.node_id, member.node_id),
+                "exclude" if member.exclude else "include",
+                _texts(member.sources),
+            )
+            for member in members
+        ),
+        packets=traffic.packets if traffic else 0,
+        replicas=traffic.replicas if traffic else 0,
+        rate_limited=traffic.rate_limited if traffic else 0,
+    )
+
+
+def _texts(addresses: Iterable[Address]) -> tuple[str, ...]:
+    return tuple(map(str, sorted(addresses, key=int)))

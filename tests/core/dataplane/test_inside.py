@@ -260,7 +260,7 @@ def test_the_memory_of_flows_is_bounded(bench: Bench, monkeypatch: pytest.Monkey
 
 def test_a_group_goes_to_each_of_its_nodes(bench: Bench) -> None:
     bench.send(to(GROUP4), to(GROUP6))
-    assert bench.units(A) == bench.units(B) == [[to(GROUP4), to(GROUP6)]]
+    assert bench.units(A) == bench.units(B) == [[to(GROUP4)], [to(GROUP6)]]
     assert bench.counters(A) == bench.counters(B) == (2, 100)
     assert bench.inside.packets == 2
 
@@ -415,7 +415,7 @@ def test_a_group_may_send_at_its_limit_and_no_more(bench: Bench) -> None:
     bench.now += 60
     for _ in range(30):
         bench.send(to(GROUP4))
-    assert bench.frames(A).count(to(GROUP4)) == 10
+    assert bench.frames(A).count(to(GROUP4)) == arrived.count(to(GROUP4)) + 10
 
 
 def test_only_so_many_groups_are_counted(bench: Bench) -> None:
@@ -437,6 +437,13 @@ def test_units_are_no_larger_than_the_loss_allows(bench: Bench) -> None:
     assert bench.frames(A) == frames
     assert [len(unit) for unit in bench.units(A)] == [5, 5, 5]
     assert bench.counters(A) == (15, 15_000)
+
+
+@pytest.mark.parametrize(("size", "many"), [(1434, 1), (1435, 2)])
+def test_the_limit_is_kept_to_the_byte(bench: Bench, size: int, many: int) -> None:
+    bench.ports[A].bulk_limit = 2 * SLICE  # two items of 14 bytes each, and a tag of 16
+    bench.send(to(A4, size), to(A4, 1434))
+    assert len(bench.units(A)) == many
 
 
 def test_units_of_one_datagram_share_a_send(bench: Bench) -> None:

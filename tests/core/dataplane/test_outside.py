@@ -34,6 +34,7 @@ from tunmesh.counters import Drops
 from tunmesh.dataplane import Outside, Port
 from tunmesh.dataplane.claims import Claims
 from tunmesh.interfaces.transport import PathHandle
+from tunmesh.interfaces.tun import Buffer
 from tunmesh.offload import adapt, check_frame_untrusted, split
 from tunmesh.session.units import HEADER, LARGEST_UNIT, Sealer
 from tunmesh.testing import MemoryTun
@@ -67,7 +68,7 @@ class Bench:
         self._sealer.send(self.theirs, plain, self._to_here, slice_size)
         return self._wire.taken()
 
-    def receive(self, *datagrams: bytes, handle: PathHandle | None = None) -> None:
+    def receive(self, *datagrams: Buffer, handle: PathHandle | None = None) -> None:
         """Let datagrams arrive at once, as a transport with receive offload tells them."""
         data = memoryview(b"".join(datagrams))
         self.outside.receive(handle or self.handle, data, len(datagrams[0]))
@@ -445,8 +446,9 @@ def test_a_packet_for_this_host(bench: Bench) -> None:
 def test_equal_datagrams_of_one_flow_are_written_as_few(
     bench: Bench, source: str, here: str, count: int, size: int, written: list[int]
 ) -> None:
-    frames = [udp_frame(source, here, random.Random(number).randbytes(size)) for number in
-              range(count)]
+    frames = [
+        udp_frame(source, here, random.Random(number).randbytes(size)) for number in range(count)
+    ]
     bench.receive(*bench.seal(unit_of(*frames), 1456 if size < 1000 else 65_000))
     assert [len(split(each, 1)) for each in bench.written] == written
     for each in bench.written:
@@ -459,9 +461,7 @@ def test_equal_datagrams_of_one_flow_are_written_as_few(
 def payloads(frames: list[bytes]) -> list[bytes]:
     """The packets without what coalescing may change: IPv4 id and header checksum."""
     pieces = [piece for each in frames for piece in split(each, 1)]
-    return [
-        each[:14] + each[16:20] + each[22:] if each[10] >> 4 == 4 else each for each in pieces
-    ]
+    return [each[:14] + each[16:20] + each[22:] if each[10] >> 4 == 4 else each for each in pieces]
 
 
 def variants(frames: list[bytes]) -> dict[str, list[bytes]]:

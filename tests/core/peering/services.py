@@ -33,6 +33,7 @@ class FakeServices:
         installed: Keypairs that can be found.
         rescheduled: How often a deadline was said to be nearer.
         refuse: Whether no handshake can be made.
+        ways: Handles of paths through other nodes.
     """
 
     def __init__(self) -> None:
@@ -46,6 +47,7 @@ class FakeServices:
         self.installed: list[Keypair] = []
         self.rescheduled = 0
         self.refuse = False
+        self.ways: list[PathHandle] = []
         self._initiations = 0
 
     def take(self) -> list[tuple[object, ...]]:
@@ -90,6 +92,9 @@ class FakeServices:
 
     def path_changed(self, peer: Peer, path: Path, reason: str) -> None:
         self.told.append(("path", path.handle.endpoint, reason))
+
+    def relays(self, peer: Peer) -> list[PathHandle]:
+        return self.ways
 
     def flush(self, port: Port) -> None:
         self.told.append(("flush",))

@@ -183,7 +183,8 @@ def test_a_late_acknowledgement_of_the_whole_spares_the_fragments() -> None:
     (whole,) = here.bodies_to_send(0.0)
     here.bodies_to_send(here.next_deadline())
     there.receive(whole, 1.0)
-    here.receive(*there.bodies_to_send(1.0), now=1.0)
+    (ack,) = there.bodies_to_send(1.0)
+    here.receive(ack, 1.0)
     assert here.backlog == 0
 
 
@@ -243,7 +244,8 @@ def test_a_window_of_messages_is_under_way_and_the_rest_waits() -> None:
     assert [body[HEAD:] for body in first] == messages[:64]
     assert here.backlog == 100
     there.receive(first[5], 0.0)
-    here.receive(*there.bodies_to_send(0.0), now=0.0)
+    (ack,) = there.bodies_to_send(0.0)
+    here.receive(ack, 0.0)
     assert [body[HEAD:] for body in here.bodies_to_send(0.0)] == [messages[64]]
 
 

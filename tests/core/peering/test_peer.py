@@ -55,6 +55,12 @@ class Bench:
         self.peer.established(keypair, remote, self.handle(endpoint), self.now)
         return keypair
 
+    def is_up(self) -> bool:
+        return self.peer.up
+
+    def is_dialing(self) -> bool:
+        return self.peer.dialing
+
     def up(self) -> Keypair:
         """Have a session with a live path."""
         keypair = self.establish()
@@ -113,8 +119,8 @@ def bench() -> Bench:
 
 
 def test_at_first_nothing_is_done(bench: Bench) -> None:
-    assert not bench.peer.up
-    assert not bench.peer.dialing
+    assert not bench.is_up()
+    assert not bench.is_dialing()
     assert repr(bench.peer) == "<Peer aaaaaaaa connecting>"
     assert bench.peer.next_deadline() == 101.0
 
@@ -123,9 +129,9 @@ def test_dialing_tries_every_endpoint_again_and_again(bench: Bench) -> None:
     bench.transport.unreachable = {"test://v6:1"}
     bench.peer.set_endpoints([AT, "test://v6:1", "test://nat:1"], bench.now)
     bench.peer.dial(bench.now)
-    assert bench.peer.dialing
+    assert bench.is_dialing()
     assert bench.services.rescheduled == 1
-    times = []
+    times: list[float] = []
     while len(times) < 6:
         bench.now = bench.peer.next_deadline()
         bench.peer.handle_timer(bench.now)
@@ -185,8 +191,8 @@ def test_a_retry_goes_to_where_it_was_asked_for(bench: Bench) -> None:
 def test_an_initiator_is_up_at_once(bench: Bench) -> None:
     bench.peer.dial(bench.now)
     keypair = bench.establish()
-    assert bench.peer.up
-    assert not bench.peer.dialing
+    assert bench.is_up()
+    assert not bench.is_dialing()
     assert keypair.peer is bench.peer.port
     assert bench.services.installed == [keypair]
     assert bench.peer.observed == "test://seen:9"
@@ -207,12 +213,12 @@ def test_an_initiator_is_up_at_once(bench: Bench) -> None:
 def test_a_responder_commits_nothing_before_the_first_unit(bench: Bench) -> None:
     keypair = bench.establish(initiator=False)
     assert bench.services.installed == [keypair]
-    assert not bench.peer.up
+    assert not bench.is_up()
     assert (bench.peer.port.tx_keypair, bench.peer.port.handle) == (None, None)
     assert list(bench.peer.paths) == []
     assert (bench.taken(), bench.services.take()) == ([], [])
     bench.peer.heard(keypair, bench.handle(), bench.now)
-    assert bench.peer.up
+    assert bench.is_up()
     assert bench.peer.port.tx_keypair is keypair
     assert bench.peer.port.handle is bench.handle()
     assert bench.peer.observed is None
@@ -222,7 +228,7 @@ def test_a_responder_commits_nothing_before_the_first_unit(bench: Bench) -> None
 def test_a_first_unit_from_elsewhere_proves_no_path(bench: Bench) -> None:
     keypair = bench.establish(initiator=False)
     bench.peer.heard(keypair, bench.handle("test://copy:1"), bench.now)
-    assert not bench.peer.up
+    assert not bench.is_up()
     assert [endpoint for endpoint, kind, _ in bench.taken() if kind == PROBE] == ["test://copy:1"]
 
 
@@ -231,7 +237,7 @@ def test_handshakes_that_wait_are_bounded(bench: Bench) -> None:
     assert len(bench.services.installed) == 8
     assert list(bench.peer._confirming) == waiting[12:]
     bench.peer.heard(waiting[15], bench.handle(), bench.now)
-    assert bench.peer.up
+    assert bench.is_up()
 
 
 def test_a_renewed_session_stays_up(bench: Bench) -> None:
@@ -253,8 +259,8 @@ def test_another_process_starts_over(bench: Bench) -> None:
         ("down", "restarted"),
         ("up",),
     ]
-    assert bench.peer.up
-    assert not bench.peer.dialing
+    assert bench.is_up()
+    assert not bench.is_dialing()
 
 
 def test_the_same_process_does_not(bench: Bench) -> None:
@@ -364,12 +370,12 @@ def test_a_probe_while_no_path_is_alive_makes_it_be_asked_where_it_came_from(ben
 def test_an_answer_there_makes_it_live_again(bench: Bench) -> None:
     bench.up()
     bench.peer.path_closed(bench.handle(), "closed", bench.now)
-    assert not bench.peer.up
+    assert not bench.is_up()
     bench.item(PROBE, b"8 bytes.", "test://two:1")
     bench.answer_probes()
-    assert bench.peer.up
+    assert bench.is_up()
     assert bench.peer.port.handle is bench.handle("test://two:1")
-    assert not bench.peer.dialing
+    assert not bench.is_dialing()
 
 
 def test_an_answer_may_come_along_another_path(bench: Bench) -> None:
@@ -417,7 +423,7 @@ def test_messages_are_sent_and_acknowledged(bench: Bench) -> None:
     bench.peer.send(b"hello", bench.now)
     assert bench.peer.next_deadline() <= bench.now
     bench.peer.handle_timer(bench.now)
-    ((endpoint, kind, body),) = [sent for sent in bench.taken() if sent[1] == CONTROL]
+    ((endpoint, _, body),) = [sent for sent in bench.taken() if sent[1] == CONTROL]
     assert endpoint == AT
     assert body.endswith(b"hello")
     bench.item(CONTROL, b"\x02" + body[1:13])
@@ -460,7 +466,7 @@ def test_random_items_raise_only_bad_packet(received: list[tuple[int, bytes]]) -
         except BadPacket:
             continue
         assert kind < 6
-    assert bench.peer.up
+    assert bench.is_up()
 
 
 def test_unknown_kinds_are_malformed(bench: Bench) -> None:
@@ -475,7 +481,7 @@ def test_unknown_kinds_are_malformed(bench: Bench) -> None:
 def test_an_idle_peer_that_answers_stays_up(bench: Bench) -> None:
     bench.up()
     bench.advance(220.0)
-    assert bench.peer.up
+    assert bench.is_up()
     assert {told[0] for told in bench.services.told} == {"heard"}
 
 
@@ -502,9 +508,9 @@ def test_use_is_forgotten_when_the_active_path_was_probed(bench: Bench) -> None:
     assert active is not None
     active.next_probe = bench.now + 0.5
     bench.peer.handle_timer(bench.now + 0.4)
-    assert bench.peer.port.used
+    used = [bench.peer.port.used]
     bench.peer.handle_timer(bench.now + 0.5)
-    assert not bench.peer.port.used
+    assert [*used, bench.peer.port.used] == [True, False]
     assert active.next_probe == pytest.approx(bench.now + 0.5 + 0.38)
 
 
@@ -515,11 +521,11 @@ def test_a_silent_peer_is_suspect_then_down_and_dialed(bench: Bench) -> None:
     assert bench.services.take() == []
     bench.advance(104.9, answering=False)
     assert set(bench.services.take()) == {("suspect",)}
-    assert bench.peer.up
+    assert bench.is_up()
     bench.advance(105.5, answering=False)
-    assert not bench.peer.up
+    assert not bench.is_up()
     assert ("down", "no answer") in bench.services.take()
-    assert bench.peer.dialing
+    assert bench.is_dialing()
     assert AT in bench.initiations()
     port = bench.peer.port
     assert (port.handle, port.rx_handle) == (None, None)
@@ -529,8 +535,8 @@ def test_a_peer_that_is_not_wanted_is_not_dialed(bench: Bench) -> None:
     bench.up()
     bench.peer.wanted = False
     bench.advance(110.0, answering=False)
-    assert not bench.peer.up
-    assert not bench.peer.dialing
+    assert not bench.is_up()
+    assert not bench.is_dialing()
     assert bench.initiations() == []
 
 
@@ -540,33 +546,31 @@ def test_unless_packets_want_it(bench: Bench) -> None:
     bench.advance(103.0, answering=False)
     bench.peer.port.used = True
     bench.peer.path_closed(bench.handle(), "closed", bench.now)
-    assert bench.peer.dialing
+    assert bench.is_dialing()
 
 
 @pytest.mark.parametrize(("wanted", "used"), [(True, False), (False, True), (False, False)])
-def test_keys_are_renewed_while_somebody_wants_them(
-    bench: Bench, wanted: bool, used: bool
-) -> None:
+def test_keys_are_renewed_while_somebody_wants_them(bench: Bench, wanted: bool, used: bool) -> None:
     bench.up()
     bench.advance(219.0)
-    assert not bench.peer.dialing
+    assert not bench.is_dialing()
     bench.peer.wanted = wanted
     while (deadline := bench.peer.next_deadline()) <= 222.0:
         bench.now = deadline
         bench.peer.port.used = used
         bench.peer.handle_timer(bench.now)
         bench.answer_probes()
-    assert bench.peer.dialing == (wanted or used)
-    assert bench.peer.up
+    assert bench.is_dialing() == (wanted or used)
+    assert bench.is_up()
 
 
 def test_a_session_that_is_not_renewed_expires(bench: Bench) -> None:
     keypair = bench.up()
     bench.peer.wanted = False
     bench.advance(279.9)
-    assert bench.peer.up
+    assert bench.is_up()
     bench.advance(282.0)
-    assert not bench.peer.up
+    assert not bench.is_up()
     assert ("down", "session expired") in bench.services.take()
     assert bench.services.installed == []
     assert bench.peer.session.current is None
@@ -611,13 +615,19 @@ def test_a_closed_path(bench: Bench) -> None:
     assert bench.transport.adopted == []
 
 
-def test_a_path_that_shrank(bench: Bench) -> None:
+def test_a_size_that_is_doubted_is_probed_at_once(bench: Bench) -> None:
+    bench.transport.probes_mtu = True
     bench.up()
-    bench.handle().max_datagram = 1232
-    bench.peer.path_shrunk(bench.handle("test://unknown:1"), bench.now)
-    assert bench.peer.port.slice_size == 1456
-    bench.peer.path_shrunk(bench.handle(), bench.now)
-    assert bench.peer.port.slice_size == 1216
+    bench.advance(101.0)
+    bench.taken()
+    bench.peer.path_doubted(bench.handle("test://unknown:1"), bench.now)
+    assert bench.peer.next_deadline() > bench.now
+    bench.peer.path_doubted(bench.handle(), bench.now)
+    assert bench.peer.next_deadline() == bench.now
+    bench.peer.handle_timer(bench.now)
+    sizes = [len(body) + 36 for _, kind, body in bench.taken() if kind == PROBE]
+    assert sizes == [1472, 1072, 508]
+    assert bench.peer.port.slice_size == 1456  # nothing has been shown yet
 
 
 def test_loss_limits_the_units(bench: Bench) -> None:
@@ -638,7 +648,7 @@ def test_when_a_peer_may_be_forgotten(bench: Bench) -> None:
     bench.advance(120.0)
     bench.item(PAD, b"")
     bench.advance(130.0, answering=False)
-    assert not bench.peer.up
+    assert not bench.is_up()
     assert not bench.peer.idle(150.0)
     assert bench.peer.idle(150.1)
 
@@ -649,5 +659,5 @@ def test_close(bench: Bench) -> None:
     bench.peer.close()
     assert bench.services.installed == []
     assert bench.transport.adopted == []
-    assert (bench.peer.up, bench.peer.wanted) == (False, False)
+    assert (bench.is_up(), bench.peer.wanted) == (False, False)
     assert (bench.peer.port.tx_keypair, bench.peer.port.handle) == (None, None)

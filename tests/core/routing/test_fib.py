@@ -143,7 +143,7 @@ def test_of_a_group_the_route_of_the_source_decides_else_the_one_without() -> No
         group(B, origin="10.42.1.1"),
         group(A, B, HERE, origin="172.16.0.1", limit=7),
         group(HERE, origin="10.42.1.2"),
-        group(origin="10.42.1.3"),
+        group(origin="10.42.2.3"),
     )
     target = packed("239.6.6.6")
     assert fib.inside(packed("10.42.1.1"), target) == (B,)
@@ -152,8 +152,8 @@ def test_of_a_group_the_route_of_the_source_decides_else_the_one_without() -> No
     assert fib.inside(packed("10.42.1.1"), packed("239.6.6.7")) == (A, B, C)
     assert fib.outside(A, packed("10.42.1.2"), target) is None
     assert fib.outside(A, packed("fd42::2"), packed("ff05::5")) is None
-    assert fib.outside(A, packed("10.42.1.3"), target) == "misrouted"
-    assert fib.outside(A, packed("10.42.1.3"), packed("239.6.6.7")) is None
+    assert fib.outside(B, packed("10.42.2.3"), target) == "misrouted"
+    assert fib.outside(B, packed("10.42.2.3"), packed("239.6.6.7")) is None
     assert fib.limit(target) == 7
     assert fib.limit(packed("239.9.9.9")) == 0
 

@@ -44,8 +44,8 @@ slice_sizes = st.one_of(st.integers(SMALLEST_SLICE, 1600), st.integers(SMALLEST_
 class Slice(NamedTuple):
     """One slice, or several consecutive ones: what `Reassembler.add` takes."""
 
-    index: int
-    count: int
+    begin: int
+    many: int
     size: int
     word: int
     payload: bytes
@@ -59,7 +59,7 @@ def slice_of(datagram: bytes) -> Slice:
 def run_of(pieces: list[Slice]) -> Slice:
     """Consecutive slices as one."""
     payload = b"".join(each.payload for each in pieces)
-    return pieces[0]._replace(count=len(pieces), payload=payload)
+    return pieces[0]._replace(many=len(pieces), payload=payload)
 
 
 def slices(size: int, slice_size: int, *, counter: int = 0) -> list[Slice]:
@@ -105,9 +105,7 @@ def test_nonce_and_associated_data() -> None:
     (datagram,), there = seal(b"hello", 1456, counter=9)
     nonce = bytes(
         a ^ b
-        for a, b in zip(
-            there.recv_iv.to_bytes(12, "big"), bytes(4) + datagram[8:16], strict=True
-        )
+        for a, b in zip(there.recv_iv.to_bytes(12, "big"), bytes(4) + datagram[8:16], strict=True)
     )
     assert there.recv_aead.decrypt(nonce, datagram[16:], datagram[4:16]) == b"hello"
 
@@ -302,8 +300,8 @@ def fits(forged: Slice) -> bool:
     if not 16 <= length <= LARGEST_UNIT or not forged.size:
         return False
     cuts = [min(forged.size, length - at) for at in range(0, length, forged.size)]
-    here = cuts[forged.index : forged.index + forged.count]
-    return len(cuts) <= 256 and len(here) == forged.count and sum(here) == len(forged.payload)
+    here = cuts[forged.begin : forged.begin + forged.many]
+    return len(cuts) <= 256 and len(here) == forged.many and sum(here) == len(forged.payload)
 
 
 @given(st.lists(forgeries, max_size=60))

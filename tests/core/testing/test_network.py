@@ -160,6 +160,12 @@ def test_other_endpoints_are_refused(endpoint: str) -> None:
     (a,) = hosts(network, "a")
     with pytest.raises(EndpointError):
         a.transport.connect(endpoint)
+
+
+@pytest.mark.parametrize("endpoint", ["", "memory://", "memory://a", "memory://a:x", "://a:1"])
+def test_only_endpoints_are_bound(endpoint: str) -> None:
+    network = MemoryNetwork()
+    (a,) = hosts(network, "a")
     with pytest.raises(EndpointError):
         network.bind(endpoint, a.transport)
 

@@ -39,6 +39,7 @@ async def serve(
     path: Path,
     handlers: Mapping[str, Handler],
     *,
+    owner: tuple[int, int] | None = None,
     timeout: float = TIMEOUT,  # noqa: ASYNC109  # of each step, not of this call
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -49,13 +50,15 @@ async def serve(
     Args:
         path: Where to listen; a socket that a dead node left behind is replaced.
         handlers: By command; called with the whole request. What they raise is answered.
+        owner: The uid and gid that the socket is given, with its directory if that is made here;
+            for a process that turns into that user.
         timeout: Seconds for each step of an exchange.
         task_status: Tells that the socket listens.
 
     Raises:
         AdminError: The socket cannot be made, or a live node has it.
     """
-    listener, identity = _listen(path)
+    listener, identity = _listen(path, owner)
     try:
         async with anyio.create_task_group() as tasks:
             server = _Server(handlers, timeout)
@@ -187,10 +190,13 @@ def _may_ask(connection: socket.socket) -> bool:
     return uid in (0, os.geteuid())
 
 
-def _listen(path: Path) -> tuple[socket.socket, os.stat_result]:
+def _listen(path: Path, owner: tuple[int, int] | None) -> tuple[socket.socket, os.stat_result]:
     """A listening socket, and its file. Nobody else can open it, not even while it is made."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.parent.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if owner is not None:
+                os.chown(path.parent, *owner)
         _remove_stale(path)
     except OSError as exc:
         raise AdminError(f"cannot make the admin socket {path}: {exc.strerror or exc}") from exc
@@ -199,6 +205,8 @@ def _listen(path: Path) -> tuple[socket.socket, os.stat_result]:
     try:
         raw.bind(str(path))
         raw.listen(128)
+        if owner is not None:
+            os.chown(path, *owner, follow_symlinks=False)
         return raw, path.stat()
     except OSError as exc:
         raw.close()
@@ -242,3 +250,6 @@ def _unlink_if_same(path: Path, identity: os.stat_result) -> None:
             path.unlink()
     except FileNotFoundError:
         pass
+    except PermissionError as exc:
+        # The directory belongs to the user that the node was started by. The next start removes it.
+        log.info("admin socket left behind path=%s error=%s", path, exc.strerror)

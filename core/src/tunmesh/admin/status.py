@@ -92,13 +92,38 @@ class RouteStatus(msgspec.Struct, frozen=True):
     source: str
 
 
+class RefusedStatus(msgspec.Struct, frozen=True):
+    """A prefix that a node announces and this one does not accept; the peer is a name."""
+
+    prefix: str
+    peer: str
+    reason: str
+
+
+class MembershipStatus(msgspec.Struct, frozen=True):
+    """What one node wants of a group: only these sources, or all but these."""
+
+    node: str
+    mode: str  # include, exclude
+    sources: tuple[str, ...]
+
+
 class GroupStatus(msgspec.Struct, frozen=True):
-    """One multicast group."""
+    """One multicast group.
+
+    Sources are those that somebody asked for; None if somebody takes any. Members are the other
+    nodes, by name. What follows counts the packets of this host: replicas are copies sent, one for
+    each member.
+    """
 
     group: str
     sources: tuple[str, ...] | None
     local: bool
     members: tuple[str, ...]
+    memberships: tuple[MembershipStatus, ...] = ()
+    packets: int = 0
+    replicas: int = 0
+    rate_limited: int = 0
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,8 +139,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[RouteStatus, ...]
     groups: tuple[GroupStatus, ...]
     drops: dict[str, int]
-    #: Handshakes by result, and what each transport counts.
+    #: Handshakes by result, and what each transport and each routing policy counts.
     handshakes: dict[str, int] = {}
     transports: dict[str, dict[str, int]] = {}
+    policies: dict[str, dict[str, int]] = {}
     #: Addresses that two nodes claim, one readable line each.
     conflicts: tuple[str, ...] = ()
+    #: What others announce and this node does not accept.
+    refused: tuple[RefusedStatus, ...] = ()
+    #: What does not work as configured, one readable line each.
+    warnings: tuple[str, ...] = ()

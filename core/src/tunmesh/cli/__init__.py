@@ -125,6 +125,7 @@ def _add_admin(commands: Subparsers) -> None:
         ("status", "show the running node"),
         ("peers", "show the peers of the running node"),
         ("routes", "show the routes of the running node"),
+        ("groups", "show the multicast groups of the running node"),
         ("stop", "stop the running node"),
     ):
         parser = commands.add_parser(name, help=text)

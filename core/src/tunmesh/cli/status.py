@@ -1,4 +1,4 @@
-"""Commands that ask the running node: ``status``, ``peers``, ``routes`` and ``stop``."""
+"""Commands that ask the running node: ``status``, ``peers``, ``routes``, ``groups``, ``stop``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 
 from tunmesh.admin.client import ask
 from tunmesh.admin.location import RUN_DIRECTORY, only_socket, socket_path
-from tunmesh.admin.status import LinkStatus, PeerStatus, Status
+from tunmesh.admin.status import LinkStatus, MembershipStatus, PeerStatus, Status
 from tunmesh.errors import AdminError
 from tunmesh.logs import safe
 
@@ -33,6 +33,11 @@ def peers_command(args: argparse.Namespace) -> int:
 def routes_command(args: argparse.Namespace) -> int:
     """Show the routes of the mesh."""
     return _show(args, route_table, "routes")
+
+
+def groups_command(args: argparse.Namespace) -> int:
+    """Show the multicast groups of the mesh."""
+    return _show(args, group_table, "groups")
 
 
 def stop_command(args: argparse.Namespace) -> int:
@@ -95,6 +100,8 @@ def overview(status: Status) -> list[str]:
         ["plugins", _list(f"{plugin.name} ({plugin.state})" for plugin in status.plugins)],
         ["drops", _list(f"{reason} {n}" for reason, n in sorted(status.drops.items()) if n)],
         *(["conflict", line] for line in status.conflicts),
+        *(["refused", f"{r.prefix} of {r.peer}: {r.reason}"] for r in status.refused),
+        *(["warning", line] for line in status.warnings),
     ]
     return [f"tunmesh {safe(status.version)}", *_columns(facts), "", *peer_table(status.peers)]
 
@@ -133,6 +140,32 @@ def route_table(status: Status) -> list[str]:
     rows = [["PREFIX", "KIND", "PEERS", "SOURCE"]]
     rows += [[r.prefix, r.kind, _list(r.peers, ","), r.source] for r in status.routes]
     return _columns(rows)
+
+
+def group_table(status: Status) -> list[str]:
+    """The lines of ``tunmesh groups``: who wants what, and what this host sent."""
+    rows = [["GROUP", "SOURCES", "LOCAL", "MEMBERS", "SENT", "COPIES", "LIMITED"]]
+    for group in status.groups:
+        rows.append(
+            [
+                group.group,
+                "any" if group.sources is None else _list(group.sources, ","),
+                "yes" if group.local else "no",
+                _list(map(_member, group.memberships), ",") if group.memberships else "-",
+                str(group.packets),
+                str(group.replicas),
+                str(group.rate_limited),
+            ]
+        )
+    return _columns(rows)
+
+
+def _member(membership: MembershipStatus) -> str:
+    """A node, with the sources that it wants or does not want."""
+    sources = " ".join(membership.sources)
+    if membership.mode == "include":
+        return f"{membership.node}({sources})"
+    return f"{membership.node}(not {sources})" if sources else membership.node
 
 
 def size(count: float) -> str:

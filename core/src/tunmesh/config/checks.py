@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from tunmesh.config.convert import Converter
 from tunmesh.config.problems import join_key
-from tunmesh.config.scalars import parse_interface
+from tunmesh.config.scalars import is_auto, parse_auto, parse_interface
 from tunmesh.config.types import Config, TimingOptions
 from tunmesh.interfaces.tun import Interface, Network
 
@@ -79,8 +79,12 @@ def _check_addresses(config: Config, converter: Converter, *, networks_known: bo
     seen: set[object] = set()
     for index, text in enumerate(config.node.addresses):
         key = f"node.addresses[{index}]"
-        if text == "auto" or text.startswith("auto/"):
-            converter.problem(key, f'"{text}" is not supported yet: write an address and length')
+        if is_auto(text):
+            if "auto" in seen:
+                converter.problem(key, '"auto" is named more than once: it covers every network')
+            elif networks_known and (message := _auto_problem(text, config.mesh.networks)):
+                converter.problem(key, message)
+            seen.add("auto")
             continue
         try:
             interface = parse_interface(text)
@@ -93,6 +97,23 @@ def _check_addresses(config: Config, converter: Converter, *, networks_known: bo
         networks = config.mesh.networks if networks_known else (interface.network,)
         if message := _address_problem(interface, networks):
             converter.problem(key, message)
+
+
+def _auto_problem(text: str, networks: Iterable[Network]) -> str:
+    """What is wrong with "auto" or "auto/N", empty if nothing."""
+    try:
+        length = parse_auto(text)
+    except ValueError as error:
+        return str(error)
+    if length is None:
+        return ""
+    ipv4 = [network for network in networks if network.version == 4]
+    if not ipv4:
+        return f'"{text}" is for IPv4, of which mesh.networks has none: write "auto"'
+    for network in ipv4:
+        if length < network.prefixlen:
+            return f'the local subnet of "{text}" reaches beyond mesh.networks {network}'
+    return ""
 
 
 def _address_problem(interface: Interface, networks: Iterable[Network]) -> str:

@@ -132,6 +132,8 @@ class Converter:
         extra = {**inherited, **extras(metas)}
         if description := describe(metas):
             extra["description"] = description
+        if extra.get("commands") and raw and (message := self._origin.untrusted(key)):
+            return self.problem(key, message)
         if not isinstance(raw, str) or "${" not in raw or extra.get("verbatim"):
             return self._convert(annotation, raw, key, extra)
         try:

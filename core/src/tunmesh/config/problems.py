@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +71,23 @@ class Origin:
         for name, option in self.overrides.items():
             if key == name or key.startswith((f"{name}.", f"{name}[")):
                 return option
+        return ""
+
+    def untrusted(self, key: str) -> str:
+        """Why commands under a key must not be run, empty if they may be.
+
+        Whoever starts the node may have it run anything; not so others who can write its file.
+        """
+        if not self.path or self.override(key):
+            return ""
+        try:
+            status = Path(self.path).stat()
+        except OSError as error:
+            return f"runs commands, but the file cannot be examined: {error.strerror}"
+        if status.st_uid not in {0, os.geteuid()}:
+            return "runs commands, but the file belongs to another user: give it to root"
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return f"runs commands, but others can write the file: chmod go-w {self.path}"
         return ""
 
     def problem(self, key: str, message: str) -> Problem:

@@ -56,6 +56,25 @@ def parse_interface(text: str) -> Interface:
     return interface
 
 
+def parse_auto(text: str) -> int | None:
+    """The length of the local prefix in "auto" (None) or "auto/N".
+
+    Raises:
+        ValueError: It is neither of them.
+    """
+    word, slash, length = text.partition("/")
+    if word == "auto" and not slash:
+        return None
+    if word == "auto" and length.isascii() and length.isdigit() and 0 < int(length) <= 32:
+        return int(length)
+    raise ValueError(f'"{text}" is neither "auto" nor "auto/N" with N from 1 to 32')
+
+
+def is_auto(text: str) -> bool:
+    """Whether an address of this node is to be found by the node itself."""
+    return text.partition("/")[0] == "auto"
+
+
 def _duration(value: object) -> Duration:
     if isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return Duration(value)

@@ -12,6 +12,8 @@ understood, in the options of plugins too:
     Masked when shown.
 ``verbatim``
     ``${NAME}`` is left alone.
+``commands``
+    Are run: taken only from a file that root or this user owns, and nobody else can write.
 ``example``
     Of a table of tables: the name of one in the example.
 
@@ -116,7 +118,8 @@ class NodeOptions(msgspec.Struct, frozen=True):
         Meta(
             description=(
                 'Its addresses in the mesh, as ["10.42.1.1/24", "fd42:0:0:1::1/64"]; '
-                "the prefix is the local subnet."
+                "the prefix is the local subnet. "
+                '"auto" takes a free address of each network, "auto/24" with that prefix for IPv4.'
             ),
         ),
     ] = ()
@@ -138,11 +141,29 @@ class NodeOptions(msgspec.Struct, frozen=True):
             )
         ),
     ] = ()
+    relay: Annotated[
+        bool,
+        Meta(
+            description=(
+                "Carry datagrams between nodes that cannot reach each other; "
+                "they stay sealed end to end."
+            )
+        ),
+    ] = True
     state_dir: Annotated[
         str,
         Meta(
             description="Directory of the persistent identity; a fresh one for each run if empty.",
             extra={"path": True},
+        ),
+    ] = ""
+    user: Annotated[
+        str,
+        Meta(
+            description=(
+                "User, by name or number, that the node turns into once everything is open, "
+                "giving up every privilege; empty to stay what it is."
+            )
         ),
     ] = ""
 
@@ -188,6 +209,13 @@ class RoutingOptions(msgspec.Struct, frozen=True):
         bool,
         Meta(description="Carry broadcasts to the local subnet, the mesh and 255.255.255.255."),
     ] = True
+    broadcast_rate: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Broadcasts a second that this node sends at most; 0 for any number.",
+        ),
+    ] = 1000
 
 
 class TimingOptions(msgspec.Struct, frozen=True):

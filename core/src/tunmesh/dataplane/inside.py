@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from tunmesh import offload
 from tunmesh.dataplane.claims import Claims
 from tunmesh.dataplane.groups import GroupHop, GroupTraffic
+from tunmesh.dataplane.unreachable import Unreachable
 from tunmesh.errors import BadPacket
+from tunmesh.icmp import ANSWERED
 from tunmesh.packet import addresses_untrusted
 from tunmesh.routing.prefixes import is_multicast
 from tunmesh.session.units import FRAME, ITEM_PREFIX, LARGEST_FRAME, PREFIX, TAG_SIZE, Sealer
@@ -62,6 +64,7 @@ class Inside:
         sealer: Seals and sends; shared with the control plane.
         claims: Who takes which packets to groups instead of the mesh.
         groups: What was sent to each group.
+        broadcasts: What was sent to broadcast addresses.
         packets: Packets read from the device.
         bytes: Their bytes.
     """
@@ -72,11 +75,13 @@ class Inside:
         self.sealer = Sealer()
         self.claims = Claims()
         self.groups: dict[bytes, GroupTraffic] = {}
+        self.broadcasts = GroupTraffic()
         self.packets = self.bytes = 0
         self._tun = tun
         self._control = control
         self._drops = drops
         self._clock = clock
+        self._unreachable = Unreachable(tun, drops, clock)
         self._flows: dict[int | bytes, Hop] = {}
         self._buffer = bytearray(_FILL + ITEM_PREFIX + LARGEST_FRAME)
         self._view = memoryview(self._buffer)
@@ -153,6 +158,8 @@ class Inside:
         self.bytes += size
         if isinstance(hop, str):
             self._drops[hop] += packets
+            if hop in ANSWERED:
+                self._unreachable.tell(items, hop)
         elif isinstance(hop, GroupHop):
             self._replicate(hop, items)
         else:
@@ -274,9 +281,10 @@ class Inside:
         self._control.wanted(port)
         staged = port.staged
         while staged and (len(staged) >= _MOST_STAGED or staged[0][0] < now - _STAGED_FOR):
-            self._drops["peer_gone"] += staged.pop(0)[2]
+            _, oldest, lost, _ = staged.pop(0)
+            self._gone(oldest, lost)
         if len(items) > _FILL:  # bulk can wait for its sender
-            self._drops["peer_gone"] += packets
+            self._gone(items, packets)
         else:
             staged.append((now, items, packets, size))
 
@@ -286,9 +294,14 @@ class Inside:
         oldest = self._clock() - _STAGED_FOR
         for since, items, packets, size in staged:
             if since < oldest:
-                self._drops["peer_gone"] += packets
+                self._gone(items, packets)
             else:
                 self.send(port, items, packets, size)
+
+    def _gone(self, items: bytes, packets: int) -> None:
+        """A peer could not be reached in time."""
+        self._drops["peer_gone"] += packets
+        self._unreachable.tell(items, "peer_gone")
 
     def _route(self, packet: memoryview, key: int | bytes) -> Hop:
         """Decide about a flow that is not remembered; a string is the reason of a drop."""
@@ -304,7 +317,9 @@ class Inside:
             known = map(self._control.port, peers)
             ports = tuple(port for port in known if port is not None)
         found: Hop
-        if is_multicast(destination):
+        if fib.is_broadcast(destination):
+            found = GroupHop(ports, reason, fib.limit(destination), self.broadcasts)
+        elif is_multicast(destination):
             # Whatever becomes of the flow, what is claimed of it must be found.
             traffic = self._traffic(destination) if ports else GroupTraffic()
             found = GroupHop(ports, reason, fib.limit(destination), traffic)

@@ -35,7 +35,8 @@ class Route:
         metric: Of several unicast routes to one prefix the one with the smallest metric is used.
         source: Who contributed it: ``core``, or the plugin's name.
         origin: Multicast: the only source of packets that it concerns, None for all.
-        limit: Multicast: packets a second that this node sends to one group, 0 for any number.
+        limit: Packets a second that this node sends to one group, or as broadcasts to all broadcast
+            addresses together; 0 for any number.
     """
 
     prefix: Network

@@ -26,7 +26,8 @@ class PathHandle:
         endpoint: The remote endpoint as a URL with a literal address.
         source: Bytes by which strangers are rate-limited: the IPv4 address, or the /64 of an
             IPv6 address.
-        max_datagram: Bytes of the largest datagram that the transport will try to carry.
+        max_datagram: Bytes of the largest datagram that the transport will try to carry. What
+            really passes is found by probes, if the transport says so (`Transport.probes_mtu`).
         rx_bytes: Bytes of the datagrams that came from there; counted by the core.
         tx_bytes: Bytes of the datagrams sent there; counted by the core.
     """
@@ -99,10 +100,14 @@ class TransportContext(Context, Protocol):
 
     Attributes:
         inbound: Where to deliver datagrams.
+        mark: For the sockets (``SO_MARK``), so that what they send never enters the tunnel; 0 if
+            no mark is needed, since nothing but the mesh is routed into it.
     """
 
     @property
     def inbound(self) -> Inbound: ...
+    @property
+    def mark(self) -> int: ...
 
     def is_overlay(self, address: str) -> bool:
         """Whether an IP address lies inside the mesh: it must not be used as an endpoint."""
@@ -158,6 +163,9 @@ class Transport(ABC):
     max_segments: int = 1
     #: Bytes that one `send` may carry.
     max_send: int = 65507
+    #: Whether the way between two endpoints may be too narrow for `PathHandle.max_datagram`, as
+    #: with datagrams that nobody cuts up: the core then probes what passes.
+    probes_mtu: bool = False
     #: Whether others can reach this node at the address that its datagrams are seen to come from,
     #: as with UDP through a NAT; not so where each connection has a port of its own.
     reveals_endpoint: bool = True

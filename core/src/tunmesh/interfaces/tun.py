@@ -28,11 +28,16 @@ class DeviceConfig:
         addresses: This node's own addresses, each with the prefix of its local subnet.
         networks: The mesh networks, which are routed into the device.
         routes: Further prefixes to route into the device (subnets behind other nodes, own options).
+            A default route must leave alone what carries `mark`, and more specific routes.
+        broadcasts: Broadcast addresses that the host sends to by the device, and receives.
+        mark: Of the sockets that carry the mesh itself; 0 if they have none.
     """
 
     addresses: tuple[Interface, ...] = ()
     networks: tuple[Network, ...] = ()
     routes: tuple[Network, ...] = ()
+    broadcasts: tuple[ipaddress.IPv4Address, ...] = ()
+    mark: int = 0
 
 
 class TunContext(Context, Protocol):
@@ -40,10 +45,17 @@ class TunContext(Context, Protocol):
 
     Attributes:
         mesh_networks: The mesh networks of the configuration.
+        accept_subnets: What other nodes may announce, and so what may have to be routed.
+        user: The uid and gid that the process turns into once everything is open; None if it
+            keeps its privileges. What needs some afterwards needs a process of its own.
     """
 
     @property
     def mesh_networks(self) -> tuple[Network, ...]: ...
+    @property
+    def accept_subnets(self) -> tuple[Network, ...]: ...
+    @property
+    def user(self) -> tuple[int, int] | None: ...
 
     def device_lost(self, reason: str) -> None:
         """Tell the node that the device is gone for good: the node ends with an error."""
@@ -116,3 +128,15 @@ class Tun(ABC):
         Raises:
             TunError: One line that says what the host refused.
         """
+
+    async def underlay_networks(self) -> tuple[Network, ...]:
+        """The networks that this host is connected to by other interfaces.
+
+        Raises:
+            TunError: The host refuses to tell.
+        """
+        return ()
+
+    def forwards(self, version: int) -> bool:  # noqa: ARG002  # a default
+        """Whether the host forwards packets of a version of IP between its interfaces."""
+        return True

@@ -99,6 +99,32 @@ class Claims:
             if contender in contest.reported
         ]
 
+    def free(self, address: Address) -> bool:
+        """Whether this node may take an address: no other one has it."""
+        return self._holders.get(address.packed, self._own_id) == self._own_id
+
+    def leaves(self, address: Address) -> bool:
+        """Whether this node, if it can do with another address, should leave this one to others.
+
+        So it should if another one has it. But it may be that each of two takes itself for the
+        holder: when two parts of a mesh that were separate meet, or when the ages of the claims
+        differ by just as much as makes a difference. Then the one whose claim is younger goes,
+        and of claims that are about as old also the one with the larger id: one of them at least.
+        """
+        host = address.packed
+        contest = self._contests.get(host)
+        if contest is None:
+            return False
+        if self._holders[host] != self._own_id:
+            return True
+        own = self._claims[self._own_id].since(host)
+        near = self._timing.simultaneous
+        for contender in contest.contenders:
+            since = self._claims[contender].since(host)
+            if since < own - near or (abs(since - own) < 2 * near and contender < self._own_id):
+                return True
+        return False
+
     def met(self, now: float) -> None:
         """This node has a session with another one."""
         self._met = min(self._met, now)

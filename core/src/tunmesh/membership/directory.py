@@ -111,7 +111,7 @@ class Directory:
         self._own.alive = now
         self.claims.met(now)
         self._members.connected(node_id, now)
-        self._exchange.connected(node_id, self.own, now)
+        self._exchange.connected(node_id, self.own, now, self._own.signed)
         self.heard(node_id, now)
 
     def disconnected(self, node_id: str, now: float) -> None:
@@ -196,10 +196,8 @@ class Directory:
             if node_id == self.own.node_id:
                 self._signer.returned(record, now)
                 continue
-            if node_id == peer:
-                news = self._members.learn(record, now, now, now)
-            else:
-                news = self._members.learn(record, now - age, now - known, now)
+            alive = now if node_id == peer else now - age
+            news = self._members.learn(record, alive, now - known, now)
             if news:
                 self._exchange.announce(record, peer, now)
         if now >= self._signer.reclaim_at:

@@ -86,10 +86,18 @@ class Exchange:
             self._digested = now
             self._send(self._some_peers(), self._digest(now))
 
-    def connected(self, peer: str, own: NodeRecord, now: float) -> None:
-        """Introduce this node to a peer. One of the two begins to compare."""
+    def connected(self, peer: str, own: NodeRecord, now: float, since: float | None = None) -> None:
+        """Introduce this node to a peer. One of the two begins to compare.
+
+        Args:
+            peer: The peer.
+            own: This node's record.
+            now: The time.
+            since: When the record was signed, if not now.
+        """
         self.peers[peer] = None
-        self._send((peer,), Records([own.token], [0], [0]))
+        known = 0 if since is None else max(0, int(now - since))
+        self._send((peer,), Records([own.token], [0], [known]))
         if own.node_id < peer:
             self._send((peer,), self._digest(now))
 

@@ -18,14 +18,16 @@ from tunmesh.dataplane import Inside, Outside, Port
 from tunmesh.errors import BadHandshake, BadPacket
 from tunmesh.forwarding import Address, Forwarding, Holding
 from tunmesh.membership.directory import Directory
-from tunmesh.membership.events import Added, Changed, Conflict, ProbeHolder, Removed
+from tunmesh.membership.events import Added, Changed, Conflict, ProbeHolder, Removed, Stale
 from tunmesh.membership.records import Profile
 from tunmesh.mesh.carriers import Carriers
 from tunmesh.mesh.joining import Joining
 from tunmesh.mesh.policies import Policies
+from tunmesh.mesh.relaying import Relaying
 from tunmesh.peering.peer import Peer
 from tunmesh.session import events
 from tunmesh.session.handshake import Handshakes
+from tunmesh.session.units import RELAY, RELAYED
 from tunmesh.timers import Timers
 from tunmesh.topology import chosen_peers
 
@@ -50,14 +52,13 @@ _SWEEP = 5.0
 _REDIALS_PER_SECOND = 10
 #: Changes of routes are told to the host together.
 _SETTLE = 0.02
-#: Datagrams that common underlays carry, to fall back to: what is left of an MTU of 576, 1124,
-#: 1280 and 1500 bytes, with tunnels of some kinds between, for IPv6 and IPv4.
-_DATAGRAMS = (508, 1072, 1096, 1232, 1252, 1332, 1352, 1392, 1412, 1432, 1452, 1472)
 #: So many nodes are dialed as soon as they are heard of. If there are more, their records come
-#: many at a time, and peers are chosen when nothing was new for `_QUIET`, or after `_PATIENCE`.
+#: many at a time, and peers are chosen when nobody came or went for `_QUIET`, or after `_PATIENCE`.
+#: Where a few are chosen of many, a choice before most are known is a waste of sessions.
 _FEW = 16
 _QUIET = 0.25
-_PATIENCE = 2.0
+_QUIET_OF_MANY = 1.0
+_PATIENCE = 3.0
 
 
 class Mesh:
@@ -119,7 +120,7 @@ class Mesh:
             key,
             boot_id.hex(),
             rng,
-            profile=Profile(name=name),
+            profile=Profile(name=name, relay=settings.relay),
             now=clock(),
             timing=settings.directory,
             verifier=verifier,
@@ -134,12 +135,21 @@ class Mesh:
             networks=settings.networks,
             accept_subnets=settings.accept_subnets,
             broadcast=settings.broadcast,
+            broadcast_rate=settings.broadcast_rate,
             holdings=self._holdings,
             policies=self.policies.routes,
             node_id=key.node_id,
             invalidated=self._routes_invalid,
         )
         self.receive = self.outside.receive
+        self.relaying = Relaying(
+            self.peers,
+            self.directory.records,
+            willing=settings.relay,
+            drops=self.drops,
+            clock=clock,
+            receive=self.receive,
+        )
         self._observer = observer
         self._clock = clock
         self.carriers = Carriers(settings.advertise)
@@ -157,6 +167,7 @@ class Mesh:
         self.adopt = self.carriers.adopt
         self.release = self.carriers.release
         self._redials: list[float] = []
+        self._lost: set[str] = set()  # peers that were reached, and do not answer now
         self._choose_by = float("inf")
 
     # -------------------------------------------------------------- life cycle
@@ -226,13 +237,10 @@ class Mesh:
     # ------------------------------------------------ Inbound, for the transports
 
     def too_big(self, handle: PathHandle, size: int) -> None:
-        """The underlay refused a datagram; its unit is lost, the next ones have smaller slices."""
+        """The underlay refused a datagram; its unit is lost. Probes find out what passes."""
         self.drops["too_big"] += 1
-        smaller = max((limit for limit in _DATAGRAMS if limit < size), default=_DATAGRAMS[0])
-        if smaller < handle.max_datagram:
-            handle.max_datagram = smaller
-            for peer in self.peers.values():
-                peer.path_shrunk(handle, self._clock())
+        for peer in self.peers.values():
+            peer.path_doubted(handle, self._clock())
 
     def path_closed(self, handle: PathHandle, reason: str) -> None:
         """A transport lost a path."""
@@ -240,8 +248,15 @@ class Mesh:
         for peer in list(self.peers.values()):
             peer.path_closed(handle, reason, self._clock())
 
+    def _relay_gone(self, node_id: str) -> None:
+        """What leads through a node does so no longer."""
+        for handle in self.relaying.through(node_id):
+            self.relaying.release(handle)
+            self.path_closed(handle, "relay gone")
+
     def endpoints_changed(self) -> None:
         """A transport can be reached otherwise than before."""
+        self._observer.underlay_changed()
         endpoints = self.carriers.endpoints()
         if endpoints != self.directory.own.endpoints:
             self.directory.update_own(self._clock(), endpoints=endpoints)
@@ -304,7 +319,10 @@ class Mesh:
         if peer is None:
             return
         try:
-            peer.item(keypair, handle, kind, body, self._clock())
+            if kind in (RELAY, RELAYED):
+                self.relaying.take(peer.node_id, handle, kind, body)
+            else:
+                peer.item(keypair, handle, kind, body, self._clock())
         except BadPacket:
             self.drops["bad_packet"] += 1
 
@@ -345,13 +363,16 @@ class Mesh:
     def peer_up(self, peer: Peer, now: float) -> None:
         """The session is confirmed and a path is alive."""
         self._observer.peer_up(peer)
+        self._set_lost(peer, lost=False)
         self.directory.connected(peer.node_id, now)
         self._pump()
 
     def peer_down(self, peer: Peer, reason: str, now: float) -> None:
         """No path is alive any longer."""
         self._observer.peer_down(peer, reason)
+        self._set_lost(peer, lost=peer.wanted or peer.port.used)  # else nobody needs it
         self.directory.disconnected(peer.node_id, now)
+        self._relay_gone(peer.node_id)
         self.peer_suspect(peer, now)
         self._pump()
 
@@ -371,6 +392,10 @@ class Mesh:
     def path_changed(self, peer: Peer, path: Path, reason: str) -> None:
         """Traffic takes another path."""
         self._observer.path_changed(peer, path, reason)
+
+    def relays(self, peer: Peer) -> list[PathHandle]:
+        """Ways to a peer through other nodes, best first."""
+        return self.relaying.ways(peer.node_id)
 
     def flush(self, port: Port) -> None:
         """The port can send now."""
@@ -398,8 +423,12 @@ class Mesh:
         """Carry out what the directory wants."""
         now = self._clock()
         directory = self.directory
+        came_or_went = False
         while (event := directory.next_event()) is not None:
             self._member(event, now)
+            came_or_went |= isinstance(event, Added | Removed)
+        if came_or_went:
+            self._choose_soon(now)
         for node_id, message in directory.messages_to_send():
             peer = self.peers.get(node_id)
             if peer is not None:
@@ -418,18 +447,17 @@ class Mesh:
             peer = self.peers.get(record.node_id)
             if peer is not None:
                 peer.set_endpoints(record.endpoints, now)
-            if isinstance(event, Added):
-                self._choose_soon(now)
         elif isinstance(event, Removed):
             peer = self.peers.get(event.node_id)
             if peer is not None:
                 self._observer.peer_down(peer, event.reason)
                 self._remove(peer)
             self.joining.node_gone(event.node_id, now)
-            self._choose_soon(now)
         elif isinstance(event, ProbeHolder):
             self._ask_holder(event.node_id, now)
-        elif isinstance(event, Conflict):
+        if isinstance(event, Removed | Stale | ProbeHolder | Conflict):
+            self._timers.schedule("claims", now, self._tell_claims)
+        if isinstance(event, Conflict):
             self._observer.event(
                 "address conflict",
                 address=str(event.address),
@@ -438,12 +466,14 @@ class Mesh:
             )
 
     def _choose_soon(self, now: float) -> None:
-        if len(self.directory.records) <= _FEW:
+        known = len(self.directory.records)
+        if known <= _FEW:
             self._timers.schedule("choose", now, self._choose_peers)
             return
         self._choose_by = min(self._choose_by, now + _PATIENCE)
         self._timers.cancel("choose")
-        self._timers.schedule("choose", min(now + _QUIET, self._choose_by), self._choose_peers)
+        quiet = _QUIET if known < self.settings.eager_peers else _QUIET_OF_MANY
+        self._timers.schedule("choose", min(now + quiet, self._choose_by), self._choose_peers)
 
     def _choose_peers(self, now: float) -> None:
         """Have a session with every node of a small mesh, with a few of a large one."""
@@ -470,7 +500,16 @@ class Mesh:
         owned = self.directory.claims.owned
         for node_id, record in self.directory.records.items():
             if self.directory.live(node_id):
-                yield Holding(node_id, owned(node_id), record.subnets)
+                reachable = node_id not in self._lost
+                yield Holding(node_id, owned(node_id), record.subnets, reachable)
+
+    def _set_lost(self, peer: Peer, *, lost: bool) -> None:
+        """Whether a peer that was reached does not answer any longer: others may stand in."""
+        if lost != (peer.node_id in self._lost):
+            (self._lost.add if lost else self._lost.discard)(peer.node_id)
+            record = self.directory.records.get(peer.node_id)
+            if record is not None and record.subnets:
+                self.forwarding.invalidate()
 
     def _peer(self, node_id: str, static: bytes, now: float) -> Peer:
         peer = self.peers.get(node_id)
@@ -492,6 +531,9 @@ class Mesh:
             peer.port.verified.clear()
         self._timers.schedule("routes", self._clock() + _SETTLE, self._tell_routes)
 
+    def _tell_claims(self, _now: float) -> None:
+        self._observer.claims_changed()
+
     def _tell_routes(self, _now: float) -> None:
         self.policies.changed()
         self._observer.routes_changed()
@@ -506,6 +548,8 @@ class Mesh:
 
     def _remove(self, peer: Peer) -> None:
         self.peers.pop(peer.node_id, None)
+        self._set_lost(peer, lost=False)
         self._timers.cancel(peer)
         peer.close()
+        self._relay_gone(peer.node_id)
         self.inside.forget_flows()

@@ -28,7 +28,9 @@ class MeshSettings:
         networks: The mesh networks.
         accept_subnets: What other nodes may announce.
         broadcast: Whether broadcasts are carried.
+        broadcast_rate: Broadcasts that this node may send in a second, 0 for any number.
         eager_peers: Up to this number of nodes a session is kept with each.
+        relay: Whether this node carries datagrams between others.
         suites: AEAD suites allowed, best first.
         hardware_aes: Whether the processor has AES instructions.
         advertise: Endpoints to announce instead of the transports' own.
@@ -40,7 +42,9 @@ class MeshSettings:
     networks: tuple[Network, ...]
     accept_subnets: tuple[Network, ...] = ()
     broadcast: bool = True
+    broadcast_rate: int = 1000
     eager_peers: int = 64
+    relay: bool = True
     suites: tuple[int, ...] = (1, 2)
     hardware_aes: bool = True
     advertise: tuple[str, ...] = ()
@@ -63,6 +67,12 @@ class Observer(Protocol):
 
     def routes_changed(self) -> None:
         """Other nodes, or what they announce, changed."""
+
+    def claims_changed(self) -> None:
+        """Who has which address changed, or is in doubt."""
+
+    def underlay_changed(self) -> None:
+        """The addresses of this host outside the mesh changed."""
 
     def event(self, name: str, **fields: object) -> None:
         """Anything else worth a line in the log."""

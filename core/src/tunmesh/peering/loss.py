@@ -18,8 +18,8 @@ _UNIT_LOSS = 0.05
 _LEAST = 50
 #: Datagrams that make a sample count in full.
 _FULL = 1000
-#: Samples left out from an overrun on. What was dropped at the tail of the receiver's queue is missed
-#: only when the queue has been read to its end, which may be a sample later.
+#: Samples left out from an overrun on. What was dropped at the tail of the receiver's queue is
+#: missed only when the queue has been read to its end, which may be a sample later.
 _ECHO = 2
 
 
@@ -37,6 +37,13 @@ class LossMeter:
         self._index = self._expected = self._got = 0
         self._limited = False
         self._skip = 0
+
+    def restart(self) -> None:
+        """Start anew: what was lost so far was lost elsewhere, or for a reason that is gone."""
+        self.loss = 0.0
+        self._index = 0
+        self._limited = False
+        self._skip = _ECHO  # units that came in part are given up a second later
 
     def report(self, index: int, expected: int, got: int, *, overrun: bool) -> None:
         """Take a receiver's report.

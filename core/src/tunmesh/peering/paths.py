@@ -1,7 +1,8 @@
 """The paths of one peer, and which of them carries traffic.
 
 The best live path is active: by priority, then by whether it answers, then by round-trip time.
-Among equals the one in use stays. When the peer moves, its datagrams come along a new path; that
+Among equals the one in use stays. A path that died takes over again only after it has answered
+steadily for a while, longer if it dies often. When the peer moves, its datagrams come along a new path; that
 is proven first, then the old one gets a last chance to answer (a *duel*): who copies datagrams
 from another address, faster than the original, must not draw the traffic there. Nor who passes
 them on both ways: being faster is enough only for an endpoint that the peer itself announces.
@@ -9,13 +10,14 @@ them on both ways: being faster is enough only for an endpoint that the peer its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from tunmesh.peering.path import DEAD_AFTER, Path
+from tunmesh.peering.path import DEAD_AFTER, SUSPECT_AFTER, Path
 
 if TYPE_CHECKING:
     from tunmesh.interfaces.transport import PathHandle
+    from tunmesh.peering.mtu import PathMtu
     from tunmesh.peering.services import Services
 
 #: Paths kept for one peer. A NAT that changes the port of every datagram must not fill memory.
@@ -43,6 +45,8 @@ class Paths:
     Attributes:
         active: The path that carries traffic; None if none is alive.
         reason: Why it was chosen.
+        since: When it was chosen.
+        probes_lost: Probes sent so far that were not answered.
     """
 
     def __init__(
@@ -53,6 +57,8 @@ class Paths:
     ) -> None:
         self.active: Path | None = None
         self.reason = ""
+        self.since = float("-inf")
+        self.probes_lost = 0
         self._services = services
         self._send_probe = send_probe
         self._announced = announced
@@ -72,10 +78,13 @@ class Paths:
         if path is None:
             if len(self._paths) >= _MOST_PATHS:
                 spare = [path for path in self if path is not self.active]
-                self.forget(min(spare, key=lambda path: (path.state == "up", path.since)))
+                self.forget(min(spare, key=self._worth))
             path = self._paths[handle] = Path(handle, now)
             self._services.adopt(handle)
         return path
+
+    def _worth(self, path: Path) -> tuple[bool, bool, float]:
+        return path.state == "up", self._announced(path.handle.endpoint), path.since
 
     def forget(self, path: Path) -> None:
         """Do without a path; not the active one."""
@@ -102,7 +111,26 @@ class Paths:
 
     def ask(self, path: Path, now: float) -> None:
         """Probe a path now."""
-        self._send_probe(path, path.probe(now))
+        self._send(path, path.probe(now))
+
+    def doubt(self, path: Path, now: float) -> None:
+        """Something says that a path carries less than is sent along it."""
+        if path.mtu is not None:
+            path.mtu.doubt(now)
+
+    def hasten(self, now: float) -> None:
+        """The active path carries traffic: probe it soon."""
+        if self.active is not None:
+            soon = now + self._services.timing.path_probe
+            self.active.next_probe = min(self.active.next_probe, soon)
+
+    def _send(self, path: Path, body: bytes) -> None:
+        self.probes_lost += 1  # until it is answered
+        self._send_probe(path, body)
+
+    def _probe_sizes(self, path: Path, sizes: Iterable[int]) -> None:
+        for size in sizes:
+            self._send(path, path.probe_of(size))
 
     def challenge(self, handle: PathHandle, now: float) -> None:
         """Ask along a path that something came from, before it is believed."""
@@ -113,25 +141,43 @@ class Paths:
 
     def proven(self, path: Path, now: float, reason: str) -> None:
         """A handshake went along a path, which proves it."""
-        path.become("up", now)
+        path.become("up", now, reason)
         path.answered_at = now
+        path.unanswered = 0
         path.next_probe = now
         self.choose(now, reason)
+
+    def reply(self, body: bytes, now: float) -> bool:
+        """Take the answer to a probe; False if no path asked.
+
+        It counts for the path that was asked. It may come along another one, if the peer has just
+        moved or somebody copies what it says.
+
+        Raises:
+            BadPacket: It is malformed.
+        """
+        for path in self._paths.values():
+            if path.answered(body, now, probes_lost=self.probes_lost - 1):
+                self.probes_lost -= 1
+                self.answered(path, now)
+                return True
+        return False
 
     def answered(self, path: Path, now: float) -> None:
         """A probe was answered along a path."""
         active = self.active
-        if path.state == "up":
-            if path is not active:
-                self.choose(now, "better")
+        came_up = path.state != "up"
+        path.become("up", now, "answered")
+        if path is active:
             return
-        path.become("up", now)
-        if (
-            active is None
-            or active.state != "up"
-            or active.handle.transport.priority != path.handle.transport.priority
-        ):
+        if came_up:
+            path.next_probe = min(path.next_probe, now + self._services.timing.path_probe)
+        if active is None or active.state != "up":
             self.choose(now, "validated")
+        elif active.handle.transport.priority != path.handle.transport.priority:
+            self.choose(now, "recovered" if path.deaths else "validated")
+        elif not came_up:
+            self.choose(now, "better")
         elif self._duel is None:
             self.ask(active, now)
             time = max(_DUEL, 3 * (active.rtt or 0.0))
@@ -146,24 +192,48 @@ class Paths:
             busy: Whether the active path carried traffic lately.
         """
         for path in self:
+            if path.mtu is not None and path.state == "up":
+                size = path.mtu.size
+                self._probe_sizes(path, path.mtu.due(now, path.rtt, path.answered_at))
+                if path.mtu.size < size:
+                    path.loss.restart()
             if now < path.next_probe:
                 continue
             if path.state == "up" and path.unanswered + 1 > DEAD_AFTER:
                 self.dead(path, now, "no answer")
                 continue
             self.ask(path, now)
+            if path.mtu is not None and path.state == "up":
+                self._check_size(path, path.mtu, now, busy=busy)
             if path.state == "trying" and path.unanswered >= DEAD_AFTER:
-                path.become("down", now)
-            interval = self._interval(path, busy=busy)
+                path.become("down", now, "no answer")
+            if path is self.active and path.unanswered == SUSPECT_AFTER:
+                self._look_round(now)
+            interval = self._interval(path, now, busy=busy)
             path.next_probe = now + interval * self._services.rng.uniform(0.9, 1.0)
         if self.active is not None and self.active.suspect:
             self.choose(now, "no answer")
 
-    def _interval(self, path: Path, *, busy: bool) -> float:
+    def _check_size(self, path: Path, mtu: PathMtu, now: float, *, busy: bool) -> None:
+        """See that datagrams of full size pass; not at each probe of an idle path."""
+        timing = self._services.timing
+        if (busy and path is self.active) or now >= mtu.checked_at + 0.9 * timing.standby_probe:
+            self._probe_sizes(path, mtu.check(now, path.rtt))
+
+    def _look_round(self, now: float) -> None:
+        """The active path is in doubt: see which of the others are alive, to be ready."""
+        for path in self:
+            if path is not self.active and path.state == "up" and not path.unanswered:
+                self.ask(path, now)
+                path.next_probe = now + self._services.timing.path_probe
+
+    def _interval(self, path: Path, now: float, *, busy: bool) -> float:
         timing = self._services.timing
         if path.state == "down":
             return timing.standby_probe
         if path.unanswered or path.state == "trying" or (path is self.active and busy):
+            return timing.path_probe
+        if path is not self.active and path.on_trial(now):
             return timing.path_probe
         return timing.keepalive if path is self.active else timing.standby_probe
 
@@ -171,7 +241,7 @@ class Paths:
 
     def dead(self, path: Path, now: float, reason: str) -> None:
         """A path is dead; it is probed now and then, and may come back."""
-        path.become("down", now)
+        path.become("down", now, reason)
         path.next_probe = now + self._services.timing.standby_probe
         self.choose(now, reason)
 
@@ -190,13 +260,15 @@ class Paths:
         live = [path for path in self if path.state == "up"]
         active = self.active
         if active is not None and active.state == "up":
-            live = [path for path in live if self._clearly_better(path, active)] or [active]
+            live = [path for path in live if self._clearly_better(path, active, now)] or [active]
         best = max(live, key=_quality, default=None)
         if best is not active:
             self.active = best
             self._duel = None
             self.reason = reason
+            self.since = now
             if best is not None:
+                best.loss.restart()
                 best.next_probe = min(best.next_probe, now + self._services.timing.path_probe)
 
     def next_deadline(self) -> float:
@@ -204,13 +276,15 @@ class Paths:
         deadline = self._duel[2] if self._duel is not None else float("inf")
         for path in self._paths.values():
             deadline = min(deadline, path.next_probe)
+            if path.mtu is not None and path.state == "up":
+                deadline = min(deadline, path.mtu.next_deadline())
         return deadline
 
-    def _clearly_better(self, path: Path, active: Path) -> bool:
+    def _clearly_better(self, path: Path, active: Path, now: float) -> bool:
         """Whether to leave a live path for another: traffic must not swing between equals."""
         priority = path.handle.transport.priority - active.handle.transport.priority
         if priority:
-            return priority > 0
+            return priority > 0 and not path.unanswered and not path.on_trial(now)
         if active.suspect and not path.unanswered:
             return True
         if path.rtt is None or active.rtt is None or not self._announced(path.handle.endpoint):
@@ -218,6 +292,6 @@ class Paths:
         return path.rtt < _BETTER * active.rtt - _NOISE
 
 
-def _quality(path: Path) -> tuple[int, bool, float]:
+def _quality(path: Path) -> tuple[bool, int, bool, float]:
     rtt = path.rtt if path.rtt is not None else float("inf")
-    return path.handle.transport.priority, not path.unanswered, -rtt
+    return not path.suspect, path.handle.transport.priority, not path.unanswered, -rtt

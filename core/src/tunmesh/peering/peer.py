@@ -9,34 +9,40 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tunmesh.dataplane import Port
-from tunmesh.errors import BadPacket, EndpointError
+from tunmesh.errors import BadPacket
 from tunmesh.peering.channel import Channel
-from tunmesh.peering.path import Path, probe_reply_untrusted
+from tunmesh.peering.dialer import Dialer
+from tunmesh.peering.endpoints import Endpoints
+from tunmesh.peering.path import probe_reply_untrusted
 from tunmesh.peering.paths import Paths
-from tunmesh.peering.schedule import retry_delay
+from tunmesh.peering.relayed import Relayed, is_relayed
 from tunmesh.session.session import Session
-from tunmesh.session.units import CONFIRM, CONTROL, PAD, PROBE, PROBE_REPLY, TAG_SIZE, item
+from tunmesh.session.units import (
+    CONFIRM,
+    CONTROL,
+    ITEM_PREFIX,
+    PAD,
+    PROBE,
+    PROBE_REPLY,
+    TAG_SIZE,
+    item,
+)
 
 if TYPE_CHECKING:
     from tunmesh.interfaces.transport import PathHandle
+    from tunmesh.peering.path import Path
     from tunmesh.peering.services import Services
     from tunmesh.session.events import Remote
     from tunmesh.session.keypair import Keypair
 
 #: A peer without session that nothing was heard of for so long may be forgotten.
 _IDLE = 30.0
-#: Endpoints of one peer that are tried.
-_MOST_ENDPOINTS = 6
 #: Handshakes of one peer that wait for their first unit.
 _MOST_CONFIRMING = 8
-#: Tries of a rekey on the active path alone, before all endpoints are tried.
-_REKEY_ALONE = 3
-#: Tries of a handshake after which the peer is looked for anew.
-_SOUGHT_ELSEWHERE = 5
-#: Least time between two tries, however many packets wait for the peer.
-_HASTE = 1.0
 #: The session's age is looked at this often.
 _HOUSEKEEPING = 1.0
+#: Endpoints to which there is no path, as that of a stream that broke, are tried this often.
+_TRY_AGAIN = 10.0
 
 
 class Peer:
@@ -65,7 +71,7 @@ class Peer:
         self.port = Port(node_id)
         self.session = Session(own_static, static, services.session_timing)
         self.channel = Channel(services.rng)
-        self.paths = Paths(services, self._send_probe, lambda url: url in self._endpoints)
+        self.paths = Paths(services, self._send_probe, self._says)
         self.up = False
         self.wanted = True
         self.last_heard = now
@@ -73,11 +79,11 @@ class Peer:
         self._services = services
         self._boot_id = b""
         self._overruns = 0
-        self._endpoints: dict[str, None] = {}
-        self._attempt = -1  # of the handshake being made; negative if none is
-        self._next_attempt = float("inf")
-        self._tried = float("-inf")
+        self._endpoints = Endpoints(services.connect)
+        self._dialer = Dialer(static, self._endpoints, self.paths, services)
+        self._relayed = Relayed(self.paths, lambda: services.relays(self))
         self._housekeeping = now + _HOUSEKEEPING
+        self._try_again = float("inf")
         self._confirming: dict[Keypair, PathHandle] = {}
 
     def __repr__(self) -> str:
@@ -87,16 +93,12 @@ class Peer:
 
     def set_endpoints(self, endpoints: Iterable[str], now: float) -> None:
         """The endpoints that the peer announces, best first."""
-        announced = dict.fromkeys(list(endpoints)[:_MOST_ENDPOINTS])
-        if announced != self._endpoints:
-            self._endpoints = announced
-            if self.up:
-                self._try_endpoints(now)
+        if self._endpoints.replace(endpoints) and self.up:
+            self._try_endpoints(now)
 
     def add_endpoint(self, endpoint: str) -> None:
         """An endpoint that was heard of elsewhere, as from the configuration."""
-        if len(self._endpoints) < _MOST_ENDPOINTS:
-            self._endpoints.setdefault(endpoint)
+        self._endpoints.add(endpoint)
 
     def has_endpoint(self, endpoint: str) -> bool:
         """Whether the peer may be there."""
@@ -104,26 +106,23 @@ class Peer:
             path.handle.endpoint == endpoint for path in self.paths
         )
 
-    def _handles(self) -> list[PathHandle]:
-        """The announced endpoints that some transport here can reach."""
-        handles = []
-        for endpoint in self._endpoints:
-            try:
-                handles.append(self._services.connect(endpoint))
-            except EndpointError:
-                continue  # of a transport or an address family that this host lacks
-        return handles
+    def _says(self, endpoint: str) -> bool:
+        """Whether an endpoint is the peer's by its own word, or a way through another node."""
+        return endpoint in self._endpoints or is_relayed(endpoint)
 
     def _try_endpoints(self, now: float) -> None:
         """Have a path for every endpoint: one of them may be better, or needed soon."""
-        for handle in self._handles():
+        self._try_again = now + _TRY_AGAIN
+        for handle in self._endpoints.handles():
             self.paths.ensure(handle, now)
         self._services.reschedule(self)
 
-    def path_shrunk(self, handle: PathHandle, now: float) -> None:
-        """A path carries smaller datagrams than was thought."""
-        if self.paths.get(handle) is not None:
-            self._follow(now)
+    def path_doubted(self, handle: PathHandle, now: float) -> None:
+        """Something says that a path carries smaller datagrams than was thought."""
+        path = self.paths.get(handle)
+        if path is not None:
+            self.paths.doubt(path, now)
+            self._services.reschedule(self)
 
     def path_closed(self, handle: PathHandle, reason: str, now: float) -> None:
         """The transport lost a path."""
@@ -139,50 +138,22 @@ class Peer:
     @property
     def dialing(self) -> bool:
         """Whether a session is being made."""
-        return self._attempt >= 0
+        return self._dialer.running
 
     def dial(self, now: float, delay: float = 0.0) -> None:
         """Begin to make a session, unless that is under way already."""
-        if self._attempt < 0:
-            self._attempt = 0
-            self._next_attempt = now + delay
+        if self._dialer.begin(now + delay):
             self._services.reschedule(self)
 
     def hasten(self, now: float) -> None:
         """Make a session soon: packets wait for it, or the peer has just been seen."""
         self.dial(now)
-        soon = max(now, self._tried + _HASTE)
-        if soon < self._next_attempt:
-            self._next_attempt = soon
+        if self._dialer.hasten(now):
             self._services.reschedule(self)
 
     def retry(self, handle: PathHandle, now: float) -> None:
         """Send an initiation at once to where a cookie or a challenge came from."""
-        datagram = self._services.initiation(self.static, now) if self.dialing else None
-        if datagram is not None:
-            handle.transport.send(handle, (datagram,), len(datagram))
-
-    def _dialed(self) -> None:
-        self._attempt, self._next_attempt = -1, float("inf")
-
-    def _initiate(self, now: float) -> None:
-        self._attempt += 1
-        self._tried = now
-        self._next_attempt = now + retry_delay(self._attempt, self._services.rng)
-        if self._attempt > _SOUGHT_ELSEWHERE:
-            self._services.peer_suspect(self, now)
-        datagram = self._services.initiation(self.static, now)
-        if datagram is None:
-            return
-        active = self.paths.active
-        handles: dict[PathHandle, None] = {}
-        if active is not None:
-            handles[active.handle] = None
-        if active is None or self._attempt > _REKEY_ALONE:
-            handles.update(dict.fromkeys(path.handle for path in self.paths))
-            handles.update(dict.fromkeys(self._handles()))
-        for handle in handles:
-            handle.transport.send(handle, (datagram,), len(datagram))
+        self._dialer.retry(handle, now)
 
     def established(self, keypair: Keypair, remote: Remote, handle: PathHandle, now: float) -> None:
         """A handshake succeeded; `handle` is where its last message came from."""
@@ -201,14 +172,14 @@ class Peer:
 
     def _confirmed(self, keypair: Keypair, handle: PathHandle | None, now: float) -> None:
         """Both sides have a keypair; `handle` was proven on the way, if it is given."""
-        self._dialed()
+        self._dialer.done()
         self.last_heard = now
         if keypair.boot_id != self._boot_id:  # another process: what was said before is lost
             self._boot_id = keypair.boot_id
             self.channel.restart()
             if self.up:
                 self._down("restarted", now)
-                self._dialed()
+                self._dialer.done()
         if handle is not None:
             self.paths.proven(self.paths.ensure(handle, now), now, "handshake")
         self._follow(now)
@@ -227,6 +198,8 @@ class Peer:
         path = self.paths.get(handle)
         if path is not None and path.state == "up":
             self.port.rx_handle = handle
+        elif is_relayed(handle.endpoint) and not self._relayed.needed:
+            self.paths.hasten(now)  # the peer cannot reach this node directly: see whether so
         else:
             self.paths.challenge(handle, now)
             self._services.reschedule(self)
@@ -246,13 +219,10 @@ class Peer:
             if self.paths.active is None:
                 self.paths.challenge(handle, now)
         elif kind == PROBE_REPLY:
-            # It counts for the path that was asked. The answer may come along another one, if
-            # the peer has just moved or somebody copies what it says.
-            path = next((path for path in self.paths if path.answered(body, now)), None)
-            if path is not None:
-                self.paths.answered(path, now)
+            if self.paths.reply(body, now):
                 self._follow(now)
                 self._services.peer_heard(self, now)
+                self._services.reschedule(self)
         elif kind == CONTROL:
             message = self.channel.receive(body, now)
             try:
@@ -299,29 +269,29 @@ class Peer:
         for body in self.channel.bodies_to_send(now):
             more = item(CONTROL, body)
             if items and len(items) + len(more) > room:
-                self._send_items(active.handle, items)
+                self._send_items(active.handle, items, active.slice_size)
                 items = b""
             items += more
         if items:
-            self._send_items(active.handle, items)
+            self._send_items(active.handle, items, active.slice_size)
 
     def _send_probe(self, path: Path, body: bytes) -> None:
         self._send_item(path.handle, PROBE, body)
 
     def _send_item(self, handle: PathHandle, kind: int, body: bytes) -> None:
-        self._send_items(handle, item(kind, body))
+        """Send an item that fits one datagram, or that shall see whether it does."""
+        self._send_items(handle, item(kind, body), ITEM_PREFIX + len(body) + TAG_SIZE)
 
-    def _send_items(self, handle: PathHandle, items: bytes) -> None:
+    def _send_items(self, handle: PathHandle, items: bytes, slice_size: int) -> None:
         keypair = self.port.tx_keypair
         if keypair is not None:
-            slice_size = Path.slice_size_of(handle)
             self._services.sealer.send(keypair, items, handle, slice_size)
 
     # -------------------------------------------------------------------- timer
 
     def next_deadline(self) -> float:
         """When `handle_timer` is to be called next."""
-        deadline = min(self._next_attempt, self._housekeeping)
+        deadline = min(self._dialer.deadline, self._housekeeping)
         if self.up:
             deadline = min(deadline, self.channel.next_deadline())
         if self.port.tx_keypair is not None:
@@ -333,8 +303,8 @@ class Peer:
         if now >= self._housekeeping:
             self._housekeeping = now + _HOUSEKEEPING
             self._keep_house(now)
-        if now >= self._next_attempt:
-            self._initiate(now)
+        if now >= self._dialer.deadline:
+            self._dial(now)
         if self.port.tx_keypair is not None:
             self.paths.settle(now)
             active = self.paths.active
@@ -343,10 +313,18 @@ class Peer:
             if probed:
                 self.port.used = False
             if self.paths.active is not None and self.paths.active.suspect:
+                self._relayed.seek(now)
                 self._services.peer_suspect(self, now)
             self._follow(now)
         if self.up:
             self._send_control(now)
+
+    def _dial(self, now: float) -> None:
+        if self._dialer.fails_directly and self.paths.active is None:
+            self._relayed.seek(now)
+        if self._dialer.fails:
+            self._services.peer_suspect(self, now)
+        self._dialer.run(now)
 
     def _keep_house(self, now: float) -> None:
         expired = self.session.expire(now)
@@ -356,6 +334,11 @@ class Peer:
             self._confirming.pop(keypair, None)
         self._services.drops["incomplete"] += self.port.reassembler.expire(now)
         self.paths.forget_dead(now)
+        self._relayed.tidy(now)
+        if self.port.used:
+            self.paths.hasten(now)
+        if self.up and now >= self._try_again:
+            self._try_endpoints(now)
         if (self.wanted or self.port.used) and self.session.needs_handshake(now):
             self.dial(now)
         self._follow(now)
@@ -385,7 +368,7 @@ class Peer:
         port.handle = active.handle
         if not self.up:
             self.up = True
-            self._dialed()
+            self._dialer.done()
             self._services.peer_up(self, now)
             self._try_endpoints(now)
             self._services.flush(port)

@@ -63,6 +63,9 @@ class Services(Protocol):
     def path_changed(self, peer: Peer, path: Path, reason: str) -> None:
         """Traffic takes another path."""
 
+    def relays(self, peer: Peer) -> list[PathHandle]:
+        """Ways to a peer through other nodes, best first."""
+
     def flush(self, port: Port) -> None:
         """The port can send now."""
 

@@ -21,6 +21,7 @@ def broadcast_routes(
     addresses: Iterable[Interface],
     networks: Iterable[Network],
     nodes: Mapping[str, Iterable[IPv4Address | IPv6Address]],
+    limit: int = 0,
 ) -> list[Route]:
     """Routes for every broadcast address that this node may use, also where nobody listens.
 
@@ -28,6 +29,7 @@ def broadcast_routes(
         addresses: This node's own addresses, each with the prefix of its local subnet.
         networks: The mesh networks.
         nodes: The other nodes' addresses by node id.
+        limit: Broadcasts that this node may send in a second, 0 for any number.
     """
     own = [interface for interface in addresses if interface.version == 4]
     if not own:
@@ -44,6 +46,6 @@ def broadcast_routes(
         if domain in local:
             members[LIMITED_BROADCAST] |= inside
     return [
-        Route(ip_network(address), "broadcast", tuple(sorted(peers)))
+        Route(ip_network(address), "broadcast", tuple(sorted(peers)), limit=limit)
         for address, peers in members.items()
     ]

@@ -55,9 +55,20 @@ class Fib:
         subnets: Prefixes behind this node.
         networks: The mesh networks.
         node_id: This node, as a peer of multicast routes that lead to this host.
+        backups: Unicast routes that are not in force because others to their prefixes are. What
+            comes from there is believed all the same: hosts behind two nodes may answer by either.
     """
 
-    __slots__ = ("_addresses", "_broadcasts", "_groups", "_local", "_own", "_owners")
+    __slots__ = (
+        "_addresses",
+        "_broadcast_limit",
+        "_broadcasts",
+        "_groups",
+        "_local",
+        "_own",
+        "_owners",
+        "_sharers",
+    )
 
     def __init__(
         self,
@@ -67,6 +78,7 @@ class Fib:
         subnets: Iterable[Network] = (),
         networks: Iterable[Network],
         node_id: str = "",
+        backups: Iterable[Route] = (),
     ) -> None:
         interfaces, networks = tuple(addresses), tuple(networks)
         self._own = frozenset(interface.ip.packed for interface in interfaces)
@@ -77,6 +89,7 @@ class Fib:
             for address in (LIMITED_BROADCAST, *map(broadcast_address, domains))
             if address is not None
         }
+        self._broadcast_limit = 0
         self._addresses: dict[bytes, tuple[str, ...]] = {}
         groups: dict[Network, _Groups] = {}
         # Who owns a prefix, so that the longest one decides: a mesh network keeps a shorter
@@ -89,11 +102,12 @@ class Fib:
                     self._addresses[packed] = route.peers
             elif route.kind == "broadcast":
                 self._broadcasts[packed] = route.peers
+                self._broadcast_limit = max(self._broadcast_limit, route.limit)
             elif route.kind == "multicast":
                 found = groups.setdefault(route.prefix, _Groups())
                 others = tuple(peer for peer in route.peers if peer != node_id)
                 takers = _Takers(others, local=len(others) < len(route.peers))
-                found.limit = route.limit
+                found.limit = max(found.limit, route.limit)
                 if route.origin is None:
                     found.any_source = takers
                 else:
@@ -104,6 +118,15 @@ class Fib:
         owners.update(dict.fromkeys(UNOWNED, _OUTSIDE))
         owners.update((ip_network(address), _NOBODY) for address in self._broadcasts)
         owners.update((ip_network(address), _THIS_NODE) for address in self._own)
+        sharers: dict[Network, set[str]] = {}
+        for route in backups:
+            if route.kind == "subnet" and owners.get(route.prefix) not in (None, _THIS_NODE):
+                sharers.setdefault(route.prefix, set()).add(route.peers[0])
+        self._sharers: PrefixTable[frozenset[str]] | None = None
+        if sharers:  # every prefix is in it, so that the longest one decides here too
+            nobody: frozenset[str] = frozenset()
+            shared = {prefix: frozenset(sharers.get(prefix, nobody)) for prefix in owners}
+            self._sharers = PrefixTable(shared.items())
         self._owners = PrefixTable(owners.items())
         self._groups = PrefixTable(groups.items())
         enabled = {address for address, peers in self._broadcasts.items() if peers is not None}
@@ -124,8 +147,14 @@ class Fib:
             return self._groups.find(destination, _NO_GROUPS).takers(source).peers or "no_group"
         return self._elsewhere(destination)
 
+    def is_broadcast(self, destination: bytes) -> bool:
+        """Whether an address is a broadcast address, carried or not."""
+        return destination in self._broadcasts
+
     def limit(self, group: bytes) -> int:
-        """How many packets a second may be sent to a group, 0 for any number."""
+        """How many packets a second may be sent to a group or as broadcasts, 0 for any number."""
+        if group in self._broadcasts:
+            return self._broadcast_limit
         return self._groups.find(group, _NO_GROUPS).limit
 
     def outside(self, peer: str, source: bytes, destination: bytes) -> str | None:
@@ -134,14 +163,20 @@ class Fib:
         Returns:
             None, or the reason for which it is dropped.
         """
-        if self._owner(source) != peer:
+        if self._owner(source) != peer and not self._shares(peer, source):
             return "spoofed_source"
         if is_multicast(destination):
             takers = self._groups.find(destination, _NO_GROUPS).takers(source)
             return None if takers.local else "misrouted"
         if destination in self._local or self._owner(destination) == _THIS_NODE:
             return None
-        return "misrouted"
+        return "broadcast_disabled" if destination in self._broadcasts else "misrouted"
+
+    def _shares(self, peer: str, source: bytes) -> bool:
+        """Whether a source lies in a subnet that a peer announces too, though others are used."""
+        if self._sharers is None or source in self._addresses:
+            return False
+        return peer in self._sharers.find(source, frozenset())
 
     def _owner(self, address: bytes) -> str:
         peers = self._addresses.get(address)

@@ -46,6 +46,11 @@ def inside(prefix: Network, others: Iterable[Network]) -> bool:
     )
 
 
+def any_default(prefixes: Iterable[Network]) -> bool:
+    """Whether one of some prefixes is a default route."""
+    return any(prefix.prefixlen == 0 for prefix in prefixes)
+
+
 class PrefixTable(Generic[T]):
     """Finds the value of the longest prefix that holds an address.
 

@@ -61,6 +61,11 @@ class Rib:
                 chosen[key] = replace(known, peers=peers)
         return tuple(chosen.values())
 
+    def backups(self) -> tuple[Route, ...]:
+        """The unicast routes that are not in force, since there are better ones."""
+        best = set(self.best())
+        return tuple(r for r in self.routes() if r.kind in _UNICAST and r not in best)
+
     def compile(
         self,
         *,
@@ -76,6 +81,7 @@ class Rib:
             subnets=subnets,
             networks=networks,
             node_id=node_id,
+            backups=self.backups(),
         )
 
 

@@ -30,11 +30,11 @@ class TokenBucket:
             self._updated = now
         return self._tokens
 
-    def take(self, now: float) -> bool:
-        """Take one token, if there is one."""
-        if self.available(now) < 1:
+    def take(self, now: float, amount: float = 1.0) -> bool:
+        """Take so many tokens, if there are as many."""
+        if self.available(now) < amount:
             return False
-        self._tokens -= 1
+        self._tokens -= amount
         return True
 
 

@@ -39,7 +39,7 @@ LENGTH_BITS = 20
 LENGTH_MASK = (1 << LENGTH_BITS) - 1
 
 #: Item kinds.
-PAD, FRAME, CONTROL, PROBE, PROBE_REPLY, CONFIRM = range(6)
+PAD, FRAME, CONTROL, PROBE, PROBE_REPLY, CONFIRM, RELAY, RELAYED = range(8)
 
 #: virtio_net_hdr and the largest IP packet.
 LARGEST_FRAME = 10 + 65535

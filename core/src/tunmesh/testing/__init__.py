@@ -6,6 +6,7 @@ Nothing here needs an event loop, sleeps, or draws unseeded random numbers.
 from tunmesh.testing.clock import Timer, VirtualClock
 from tunmesh.testing.context import (
     FakeContext,
+    FakePolicyContext,
     FakeReactor,
     FakeTransportContext,
     FakeTunContext,
@@ -19,6 +20,7 @@ from tunmesh.testing.network import MemoryNetwork
 
 __all__ = [
     "FakeContext",
+    "FakePolicyContext",
     "FakeReactor",
     "FakeTransportContext",
     "FakeTunContext",

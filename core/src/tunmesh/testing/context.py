@@ -6,14 +6,16 @@ import ipaddress
 import select
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NamedTuple
 
 from anyio.abc import TaskGroup
 
 from tunmesh.identity.secrets import Keyring
 from tunmesh.identity.tokens import Tokens
+from tunmesh.interfaces.policy import RoutingPolicy
 from tunmesh.interfaces.transport import Inbound, IssuedToken, PathHandle, TokenKind
-from tunmesh.interfaces.tun import Network
+from tunmesh.interfaces.tun import Buffer, Interface, Network
 from tunmesh.testing.clock import VirtualClock
 
 _SECRET = b"of-the-mesh-in-memory-0123456789abcdef"
@@ -205,10 +207,12 @@ class FakeTransportContext(FakeContext):
         overlay: Prefixes that lie inside the mesh.
         secrets: The mesh secrets, the current one first.
         wall: Seconds since 1970, for the tokens; the clock's by default.
+        mark: For the transport's sockets.
         **rest: As `FakeContext`.
 
     Attributes:
         inbound: Where datagrams go.
+        mark: For the transport's sockets.
     """
 
     def __init__(
@@ -219,6 +223,7 @@ class FakeTransportContext(FakeContext):
         overlay: Iterable[str] = (),
         secrets: Collection[bytes] = (_SECRET,),
         wall: Callable[[], float] | None = None,
+        mark: int = 0,
         **rest: Any,
     ) -> None:
         super().__init__(options, **rest)
@@ -230,6 +235,7 @@ class FakeTransportContext(FakeContext):
             clock=self.clock.now,
         )
         self.inbound: Any = RecordingInbound() if inbound is None else inbound
+        self.mark = mark
         self._overlay = [ipaddress.ip_network(prefix) for prefix in overlay]
 
     def is_overlay(self, address: str) -> bool:
@@ -259,20 +265,110 @@ class FakeTunContext(FakeContext):
     Args:
         options: The backend's options.
         networks: The mesh networks.
+        accept_subnets: What other nodes may announce.
+        user: The uid and gid that the process is said to turn into.
         **rest: As `FakeContext`.
 
     Attributes:
         mesh_networks: The mesh networks.
+        accept_subnets: What other nodes may announce.
+        user: The uid and gid that the process is said to turn into.
         lost: Reasons for which the device was said to be gone.
     """
 
     def __init__(
-        self, options: object = None, *, networks: Iterable[str] = (), **rest: Any
+        self,
+        options: object = None,
+        *,
+        networks: Iterable[str] = (),
+        accept_subnets: Iterable[str] = (),
+        user: tuple[int, int] | None = None,
+        **rest: Any,
     ) -> None:
         super().__init__(options, **rest)
         self.mesh_networks: tuple[Network, ...] = tuple(map(ipaddress.ip_network, networks))
+        self.accept_subnets: tuple[Network, ...] = tuple(
+            map(ipaddress.ip_network, accept_subnets)
+        )
+        self.user = user
         self.lost: list[str] = []
 
     def device_lost(self, reason: str) -> None:
         """Remember the reason."""
         self.lost.append(reason)
+
+
+class FakePolicyContext(FakeContext):
+    """A `PolicyContext`.
+
+    Args:
+        options: The policy's options.
+        addresses: This node's own addresses with their prefixes.
+        **rest: As `FakeContext`.
+
+    Attributes:
+        own_addresses: What `addresses` returns.
+        other_nodes: What `nodes` returns.
+        other_attributes: What `attributes` returns.
+        attribute: The attribute that is published; empty if none is.
+        published: How often an attribute was set.
+        changes: How often the routes changed.
+        device_routes: What the host routes into the device.
+        written: The packets given to the host, oldest first.
+        deadline: When the policy wants to be called.
+    """
+
+    def __init__(
+        self, options: object = None, *, addresses: Iterable[str] = (), **rest: Any
+    ) -> None:
+        super().__init__(options, **rest)
+        self.own_addresses = tuple(map(ipaddress.ip_interface, addresses))
+        self.other_nodes: dict[str, tuple[IPv4Address | IPv6Address, ...]] = {}
+        self.other_attributes: dict[str, bytes] = {}
+        self.attribute = b""
+        self.published = 0
+        self.changes = 0
+        self.device_routes: tuple[Network, ...] = ()
+        self.written: list[bytes] = []
+        self.deadline = float("inf")
+
+    def addresses(self) -> tuple[Interface, ...]:
+        """The own addresses."""
+        return self.own_addresses
+
+    def nodes(self) -> dict[str, tuple[IPv4Address | IPv6Address, ...]]:
+        """The other nodes."""
+        return dict(self.other_nodes)
+
+    def attributes(self) -> dict[str, bytes]:
+        """What the other nodes publish."""
+        return dict(self.other_attributes)
+
+    def routes_changed(self) -> None:
+        """Count a change."""
+        self.changes += 1
+
+    def set_attribute(self, value: bytes) -> None:
+        """Remember it."""
+        self.attribute = value
+        self.published += 1
+
+    def set_device_routes(self, prefixes: Iterable[Network]) -> None:
+        """Remember them."""
+        self.device_routes = tuple(prefixes)
+
+    def write_packet(self, packet: Buffer) -> None:
+        """Remember it."""
+        self.written.append(bytes(packet))
+
+    def wake_at(self, deadline: float) -> None:
+        """Remember the earliest."""
+        self.deadline = min(self.deadline, deadline)
+
+    def run_policy(self, policy: RoutingPolicy, until: float) -> None:
+        """Let time pass, and call the policy at its deadlines."""
+        while self.deadline <= until:
+            self.clock.run_until(self.deadline)
+            self.deadline = float("inf")
+            policy.handle_timer(self.clock.now())
+        self.clock.run_until(until)

@@ -8,16 +8,16 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from tunmesh.errors import TunError
+from tunmesh.errors import EndpointError, TunError
 from tunmesh.interfaces.transport import PathHandle, Transport, TransportContext
 from tunmesh.interfaces.tun import Buffer, DeviceConfig, Tun
-from tunmesh.testing.network import SCHEME, MemoryNetwork, format_endpoint, host_of
+from tunmesh.testing.network import MemoryNetwork, format_endpoint, host_of
 
 DEFAULT_PORT = 4567
 
 
 class MemoryTransport(Transport):
-    """A transport over a `MemoryNetwork`.
+    """A transport over a `MemoryNetwork`; several in one host differ by the scheme of their endpoints.
 
     Args:
         context: As any transport's.
@@ -25,13 +25,13 @@ class MemoryTransport(Transport):
         endpoint: Its own endpoint, ``memory://host:port``.
         max_datagram: What its paths say that they carry.
         max_segments: What it takes in one send.
+        priority: As any transport's.
+        probes_mtu: As any transport's.
 
     Attributes:
         endpoint: Its own endpoint.
         sent: Datagrams handed to the network.
     """
-
-    schemes = frozenset({SCHEME})
 
     def __init__(
         self,
@@ -41,8 +41,14 @@ class MemoryTransport(Transport):
         *,
         max_datagram: int = 1472,
         max_segments: int = 64,
+        priority: int = 0,
+        probes_mtu: bool = True,
     ) -> None:
         self.name = context.name
+        self._scheme = endpoint.partition("://")[0]
+        self.schemes = frozenset({self._scheme})
+        self.priority = priority
+        self.probes_mtu = probes_mtu
         self.max_segments = max_segments
         self.endpoint = endpoint
         self.sent = 0
@@ -74,7 +80,7 @@ class MemoryTransport(Transport):
 
     def move(self, host: str, port: int = DEFAULT_PORT) -> None:
         """Get another endpoint while running, as when the host changes its network."""
-        endpoint = format_endpoint(host, port)
+        endpoint = format_endpoint(host, port, self._scheme)
         self._network.bind(endpoint, self)
         self._network.unbind(self.endpoint)
         self.endpoint = endpoint
@@ -84,6 +90,8 @@ class MemoryTransport(Transport):
         return (self.endpoint,)
 
     def connect(self, endpoint: str) -> PathHandle:
+        if endpoint.partition("://")[0] != self._scheme:
+            raise EndpointError(f"{endpoint!r} is of another transport")
         handle = self._adopted.get(endpoint)
         return handle if handle is not None else self._handle(endpoint)
 

@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 SCHEME = "memory"
 
 
-def format_endpoint(host: str, port: int) -> str:
+def format_endpoint(host: str, port: int, scheme: str = SCHEME) -> str:
     """The endpoint of a port of a host."""
-    return f"{SCHEME}://{host}:{port}"
+    return f"{scheme}://{host}:{port}"
 
 
 def host_of(endpoint: str) -> str:
-    """The host of an endpoint ``memory://host:port``.
+    """The host of an endpoint ``memory://host:port``, whatever its scheme.
 
     Raises:
         EndpointError: It is no such endpoint.
     """
     scheme, _, authority = endpoint.partition("://")
     host, _, port = authority.rpartition(":")
-    if scheme != SCHEME or not host or not port.isdecimal():
+    if not scheme or not host or not port.isdecimal():
         raise EndpointError(f"{endpoint!r} is not an endpoint of the form {SCHEME}://host:port")
     return host
 

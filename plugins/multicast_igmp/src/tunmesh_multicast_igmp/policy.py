@@ -30,7 +30,7 @@ from tunmesh_multicast_igmp.messages import Address, Report
 from tunmesh_multicast_igmp.options import Options, prefixes
 from tunmesh_multicast_igmp.querier import Querier, Timing
 from tunmesh_multicast_igmp.rules import EVERY_GROUP, Rules
-from tunmesh_multicast_igmp.state import GroupTable
+from tunmesh_multicast_igmp.state import Filter, GroupTable
 
 #: Changes of membership are published no more often than this: a record is signed and reaches
 #: every node each time.
@@ -68,7 +68,7 @@ class IgmpPolicy(RoutingPolicy):
         self._querier = Querier(self._timing, context.now())
         # Hosts take MLD queries from link-local addresses only, and not from their own.
         self._address = IPv6Address(b"\xfe\x80" + bytes(6) + bytes.fromhex(context.node_id)[:8])
-        self._published = NOTHING
+        self._known: Mapping[Address, Filter] | None = None
         self._unpublished = 0
         self._publish_at = _NEVER
         self._published_at = -_NEVER
@@ -154,10 +154,11 @@ class IgmpPolicy(RoutingPolicy):
         self._context.write_packet(query)
 
     def _changed(self, now: float) -> None:
-        """Publish what this host takes, if that is not what is published."""
+        """Publish what this host takes, if it has changed."""
         filters = self._table.filters()
-        if filters is self._published.groups:
+        if filters is self._known:
             return
+        self._known = filters
         self._context.routes_changed()
         self._publish_at = max(now, self._published_at + _PUBLISH_INTERVAL)
         if self._publish_at <= now:
@@ -166,8 +167,7 @@ class IgmpPolicy(RoutingPolicy):
     def _publish(self, now: float) -> None:
         self._publish_at = _NEVER
         self._published_at = now
-        self._published = self._own()
-        attribute, self._unpublished = encode_membership(self._published)
+        attribute, self._unpublished = encode_membership(self._own())
         self._context.set_attribute(attribute)
 
     def _own(self) -> Membership:

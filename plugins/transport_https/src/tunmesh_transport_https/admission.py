@@ -1,4 +1,4 @@
-"""Which requests are served: those with a token of the mesh. All others get one and the same answer.
+"""Which requests are served: those with a token of the mesh. To others all answers are the same.
 
 ::
 
@@ -112,9 +112,7 @@ def admit(
         "cb": certificates,
         "htm": request.method,
     }
-    return context.verify_token(
-        "request", values[0].removeprefix(_BEARER), expected, source=source
-    )
+    return context.verify_token("request", values[0].removeprefix(_BEARER), expected, source=source)
 
 
 def refusal(error: BadToken) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
 import hashlib
 import os
 import ssl
@@ -18,11 +18,11 @@ from cryptography.x509.oid import NameOID
 from tunmesh.plugin import TransportError
 from tunmesh_transport_https.options import Options
 
-_LIFETIME = datetime.timedelta(days=30)
+_LIFETIME = dt.timedelta(days=30)
 #: A self-made certificate is replaced when it has this long to go.
-_RENEWED = datetime.timedelta(days=10)
+_RENEWED = dt.timedelta(days=10)
 #: Clocks differ: a certificate is valid from before it was made.
-_SKEW = datetime.timedelta(days=1)
+_SKEW = dt.timedelta(days=1)
 _PIN_BYTES = 16
 #: Certificates shown before the current one whose tokens are still accepted.
 _KEPT = 1
@@ -65,7 +65,7 @@ class Certificates:
         self._options = options
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._shown: list[str] = []
-        self._expires = datetime.datetime.max.replace(tzinfo=datetime.UTC)
+        self._expires = dt.datetime.max.replace(tzinfo=dt.UTC)
         self.context: ssl.SSLContext
         self.pin = ""
         self.digests: frozenset[str] = frozenset()
@@ -79,7 +79,7 @@ class Certificates:
             TransportError: A file changed and cannot be used; what was there before remains.
         """
         state = self._files_state()
-        due = datetime.datetime.now(datetime.UTC) > self._expires - _RENEWED
+        due = dt.datetime.now(dt.UTC) > self._expires - _RENEWED
         if state == self._state and not due:
             return False
         self._state = state
@@ -115,7 +115,7 @@ class Certificates:
         self.digests = frozenset([*self._shown, *map(digest, external)])
 
     def _self_made(self) -> tuple[ssl.SSLContext, bytes]:
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tunmesh")])
         self._expires = now + _LIFETIME
         certificate = (

@@ -44,7 +44,7 @@ _FAILURES = (
 )
 
 
-class _Clocks(Exception):  # noqa: N818 - no failure yet
+class _Clocks(Exception):
     """The other node has another time, and told what to do."""
 
     def __init__(self, nonce: str) -> None:
@@ -83,9 +83,7 @@ class Client:
             "Sec-WebSocket-Key": key,
             "Sec-WebSocket-Version": "13",
         }
-        wire, headers, early = await self._get(
-            endpoint, admission.STREAM_PATH, upgrade, _SWITCHING
-        )
+        wire, headers, early = await self._get(endpoint, admission.STREAM_PATH, upgrade, _SWITCHING)
         if headers.get("Sec-WebSocket-Accept") != accept_key(key):
             wire.pipe.close()
             raise EndpointError(f"{endpoint.url} does not speak WebSocket")
@@ -136,7 +134,7 @@ class Client:
             origin = httpcore.Origin(b"https", endpoint.host.encode(), endpoint.port)
             fields = {"User-Agent": "tunmesh", "Authorization": f"Bearer {token.text}", **headers}
             async with (
-                httpx.AsyncClient(transport=OneConnection(wire, origin), timeout=None) as client,
+                httpx.AsyncClient(transport=OneConnection(wire, origin), timeout=_DIAL_SECONDS) as client,
                 client.stream(
                     "GET", f"https://{endpoint.authority}{path}", headers=fields
                 ) as response,

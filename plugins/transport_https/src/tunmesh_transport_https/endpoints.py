@@ -45,6 +45,15 @@ class Endpoint(NamedTuple):
     pin: str = ""
 
     @property
+    def literal(self) -> bool:
+        """Whether the host is an IP address."""
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            return False
+        return True
+
+    @property
     def authority(self) -> str:
         """``host:port``, as in a URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -12,6 +12,8 @@ import errno
 import socket
 import ssl
 
+import anyio
+
 #: What one `recv` takes: some units at several Gbit/s.
 READ_BYTES = 1 << 18
 #: The kernel takes no more than this ahead of what it sends: what waits longer waits in our queue,
@@ -172,6 +174,7 @@ class Pipe:
         """Close the connection; what waits is lost."""
         if not self.closed:
             self.closed = True
+            anyio.notify_closing(self.socket)
             self.socket.close()
 
     def finish(self) -> None:

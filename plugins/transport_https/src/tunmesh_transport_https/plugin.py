@@ -21,7 +21,7 @@ def tunmesh_transports() -> Iterable[TransportRegistration]:
     """Offer the transport over HTTPS."""
     return [
         TransportRegistration(
-            summary="WebSocket over HTTPS, through proxies and load balancers, where UDP is blocked",
+            summary="HTTPS, through proxies and load balancers, where UDP is blocked",
             factory=_build,
             options=Options,
         )

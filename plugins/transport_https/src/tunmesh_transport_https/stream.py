@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from websockets.frames import Frame, Opcode
@@ -20,6 +20,8 @@ from tunmesh_transport_https.pipe import READ_BYTES, Pipe
 
 if TYPE_CHECKING:
     from tunmesh.interfaces.tun import Buffer
+
+log = logging.getLogger(__name__)
 
 #: A slice of the largest size that its header can tell, and that header.
 MAX_DATAGRAM = 0xFFFF + 16
@@ -129,12 +131,15 @@ class Stream:
 
     # Sending
 
-    def send(self, message: Buffer) -> None:
-        """Send a datagram, now or soon; valid only until the call returns."""
+    def send(self, messages: Sequence[Buffer]) -> None:
+        """Send datagrams, now or soon; valid only until the call returns."""
         if self._waiting:
-            self._queue(message)
+            for message in messages:
+                self._queue(message)
             return
-        self._protocol.send_binary(message)
+        send = self._protocol.send_binary
+        for message in messages:
+            send(message)
         self._transmit()
 
     def _queue(self, message: Buffer) -> None:
@@ -208,6 +213,10 @@ class Stream:
                     return
         except OSError as error:  # of which TLS errors are a kind
             self.end(error.strerror or str(error))
+        except Exception:
+            # A boundary: whatever the other end makes us do wrong costs its stream, and no more.
+            log.exception("stream failed")
+            self.end("internal error")
 
     def feed(self, data: Buffer) -> None:
         """Take bytes that came, and deliver the messages in them."""

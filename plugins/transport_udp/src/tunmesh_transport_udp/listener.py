@@ -29,8 +29,8 @@ class Listener:
 
     __slots__ = ("address", "family", "segmentation", "socket", "watch")
 
-    def __init__(self, local: Literal) -> None:
-        self.socket = sockets.open_socket(local)
+    def __init__(self, local: Literal, mark: int = 0) -> None:
+        self.socket = sockets.open_socket(local, mark)
         self.family = local.family
         self.address: SocketAddress = self.socket.getsockname()
         self.segmentation = sockets.can_segment(self.socket)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _BUFFER_BYTES = 1 << 16  # the largest run of datagrams that the kernel joins
 _READS = 16  # a wake-up; then the other descriptors have their turn
+_SINGLY = 8  # reads of one run after more than one was looked for in vain
 _BATCHES = 4  # the same, of 64 datagrams each
 #: Wake-ups in a row that found many large datagrams and none joined, before batches are used.
 _PATIENCE = 8
@@ -68,6 +69,7 @@ class Receiver:
         self._alone = 0  # wake-ups in a row in which nothing was joined
         self._batch: Batch | None = None
         self._until = 0.0
+        self._singly = 0  # reads of one run, before it is looked for more again
         self._addresses: dict[bytes, SocketAddress] = {}
 
     def readable(self) -> None:
@@ -83,10 +85,11 @@ class Receiver:
         buffers = [view]
         adopted, deliver = self._adopted, self._deliver
         alone = largest = 0
-        for _ in range(_READS):
+        for reads in range(_READS):
             try:
                 size, control, _, address = recvmsg_into(buffers, CONTROL_SPACE)
             except BlockingIOError:
+                self._singly = 0 if reads > 1 else _SINGLY
                 break
             except OSError as error:  # what an ICMP message reported about an earlier datagram
                 self._counts[f"receive_{error_name(error)}"] += 1
@@ -104,6 +107,11 @@ class Receiver:
                 alone += 1
                 largest = max(largest, size)
             deliver(path, view[:size], segment_size)
+            if self._singly:
+                # Runs come one by one. To look for another costs as much as to read it, and if
+                # there is one, the socket is readable still.
+                self._singly -= 1
+                break
         if alone >= _MANY:
             self._alone += 1
             if self._alone >= _PATIENCE:

@@ -6,6 +6,7 @@ and ``asm-generic/socket.h``.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
@@ -32,8 +33,12 @@ def segment_control(segment_size: int) -> list[tuple[int, int, bytes]]:
     return [(socket.SOL_UDP, UDP_SEGMENT, struct.pack("=H", segment_size))]
 
 
-def open_socket(local: Literal) -> socket.socket:
+def open_socket(local: Literal, mark: int = 0) -> socket.socket:
     """A non-blocking socket bound to `local`.
+
+    Args:
+        local: Its address.
+        mark: Of what it sends (`SO_MARK`); 0 for none.
 
     Raises:
         OSError: The family is missing, or the address cannot be bound.
@@ -41,6 +46,10 @@ def open_socket(local: Literal) -> socket.socket:
     sock = socket.socket(local.family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     try:
         sock.setblocking(False)
+        if mark:
+            # Without CAP_NET_ADMIN there is no mark, but no default route into the tunnel either.
+            with contextlib.suppress(PermissionError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
         if local.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)

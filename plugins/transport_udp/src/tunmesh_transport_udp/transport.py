@@ -52,6 +52,7 @@ class UdpTransport(Transport):
     schemes = frozenset({SCHEME})
     priority = 100
     max_send = _MAX_SEND
+    probes_mtu = True
 
     def __init__(self, context: TransportContext) -> None:
         self.name = context.name
@@ -104,7 +105,7 @@ class UdpTransport(Transport):
         self._discovery.open()
 
     def _listen(self, local: Literal) -> None:
-        listener = Listener(local)
+        listener = Listener(local, self._context.mark)
         self._listeners.append(listener)
         self._first.setdefault(listener.family, listener)
         receiver = Receiver(

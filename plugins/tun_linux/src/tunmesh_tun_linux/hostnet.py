@@ -1,7 +1,7 @@
 """The host's configuration around the device, by netlink: link settings, addresses, routes.
 
-Everything here blocks, so the device calls it in worker threads. Nothing is ever removed at the
-end: addresses and routes go with the device.
+Everything here blocks, so the device calls it in worker threads. In the end addresses and routes
+go with the device; only where the device stays they are removed one by one.
 """
 
 from __future__ import annotations
@@ -11,40 +11,61 @@ import ipaddress
 import logging
 import os
 import socket
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pyroute2 import IPRoute, NetlinkError
 
 from tunmesh.errors import TunError
+from tunmesh_tun_linux.helper import HelpedNetlink
+from tunmesh_tun_linux.requests import (
+    IFA_F_NODAD,
+    PROTOCOL,
+    RTN_BROADCAST,
+    RTN_UNICAST,
+    TABLE_LOCAL,
+    TABLE_MAIN,
+)
 from tunmesh_tun_linux.routes import KernelRoute, wanted_routes
+from tunmesh_tun_linux.rules import TABLE, apply_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from tunmesh.interfaces import DeviceConfig
     from tunmesh.interfaces.tun import Interface, Network
+    from tunmesh_tun_linux.helper import HelperProcess
 
 log = logging.getLogger(__name__)
 
 #: Marks our routes in the kernel's tables: ``ip route show proto 84``.
-ROUTE_PROTOCOL = 84
+ROUTE_PROTOCOL = PROTOCOL
 
 #: Bytes of the largest superpacket. With the headers of its slices it fits one `sendmsg`, which
 #: takes 64 segments and 65,507 bytes.
 GSO_MAX_SIZE = 63_000
 
-# <linux/rtnetlink.h>, <linux/if_addr.h>
+# <linux/rtnetlink.h>, <linux/if.h>
 _SCOPE_UNIVERSE = 0
 _SCOPE_LINK = 253
-_TABLE_MAIN = 254
-_TABLE_LOCAL = 255
-_RTN_UNICAST = 1
-_RTN_BROADCAST = 3
-_IFA_F_NODAD = 0x02
+_IFF_UP = 0x1
+
+#: Prefix, whether it is a broadcast address, whether it has a table of its own.
+_Kind: TypeAlias = "tuple[Network, bool, bool]"
 
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+@dataclass
+class _Outcome:
+    """What became of a configuration."""
+
+    changes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    #: What is not there and may not be added by this process.
+    lacking: list[str] = field(default_factory=list)
 
 
 class HostNet:
@@ -52,32 +73,61 @@ class HostNet:
 
     Args:
         device: Name of the device.
+        helper: Changes addresses and routes where this process may not, or soon may not.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, helper: HelperProcess | None = None) -> None:
         self._device = device
-        #: What was added here. Other addresses of the device are somebody else's: they stay.
+        self._helper = helper
+        #: What was added here. What else the device has is somebody else's: it stays.
         self._added: set[Interface] = set()
+        self._added_routes: set[KernelRoute] = set()
+        #: Addresses that the kernel itself gave to the device. It does so once only.
+        self._of_kernel: set[Interface] = set()
+        #: In the rules that were added, if any were: they do not go with the device.
+        self._mark = 0
 
-    def bring_up(self, mtu: int, txqueuelen: int) -> None:
-        """Set the link's properties and switch it on.
+    def bring_up(self, mtu: int, txqueuelen: int, *, any_mtu: bool = False) -> int:
+        """Set the link's properties and switch it on, as far as that is not done already.
+
+        Args:
+            mtu: The MTU.
+            txqueuelen: Packets that may wait in the device.
+            any_mtu: Whether another MTU will do, too, if this process may not change it.
+
+        Returns:
+            The MTU.
 
         Raises:
             TunError: The host refused.
         """
         with self._netlink() as (netlink, index):
-            try:
-                netlink.link("set", index=index, mtu=mtu, txqlen=txqueuelen, state="up")
-            except NetlinkError as exc:
-                raise TunError(_refused(f"set up device {self._device}", exc)) from exc
+            (link,) = netlink.get_links(index)
+            is_up = bool(link["flags"] & _IFF_UP)
+            present = {"mtu": link.get_attr("IFLA_MTU"), "txqlen": link.get_attr("IFLA_TXQLEN")}
+            wanted = {"mtu": mtu, "txqlen": txqueuelen}
+            changes: dict[str, Any] = {k: v for k, v in wanted.items() if present[k] != v}
+            if not is_up:
+                changes["state"] = "up"
+            if changes:
+                try:
+                    netlink.link("set", index=index, **changes)
+                except NetlinkError as exc:
+                    usable = is_up and (any_mtu or present["mtu"] == mtu)
+                    if not usable or exc.code != errno.EPERM:
+                        raise TunError(_refused(f"set up device {self._device}", exc)) from exc
+                    mtu = present["mtu"]
             try:
                 # Being below 64 KiB, this is the limit of IPv4 as well.
-                netlink.link("set", index=index, gso_max_size=GSO_MAX_SIZE)
+                if link.get_attr("IFLA_GSO_MAX_SIZE") != GSO_MAX_SIZE:
+                    netlink.link("set", index=index, gso_max_size=GSO_MAX_SIZE)
             except NetlinkError as exc:
                 # Nothing is lost but speed: the largest superpackets take two sends.
                 log.info("gso_max_size refused device=%s error=%s", self._device, exc)
+            self._of_kernel = {a for a in _addresses(netlink, index) if a.is_link_local}
+        return mtu
 
-    def apply(self, config: DeviceConfig, extra: Iterable[Network] = ()) -> None:
+    def apply(self, config: DeviceConfig, extra: Iterable[Network] = ()) -> list[str]:
         """Make addresses and routes be what is asked for, changing only what differs.
 
         What the host refuses does not stop the rest.
@@ -86,56 +136,119 @@ class HostNet:
             config: The configuration.
             extra: Further prefixes to route into the device.
 
+        Returns:
+            What was missing, and was added.
+
         Raises:
             TunError: The host refused something.
         """
         extra = tuple(extra)
+        addresses = {*config.addresses, *self._of_kernel}
         routes = wanted_routes(config, extra)
         without_ipv6 = ipv6_problem(self._device)
         if without_ipv6:
             if any(item.version == 6 for item in (*config.addresses, *config.networks, *extra)):
                 raise TunError(without_ipv6)
             # What other nodes announce must not stop a host without IPv6.
+            addresses = {address for address in addresses if address.version == 4}
             routes = {route for route in routes if route.prefix.version == 4}
+        outcome = _Outcome()
         with self._netlink() as (netlink, index):
-            problems = self._apply_addresses(netlink, index, set(config.addresses))
+            self._apply_addresses(netlink, index, addresses, outcome)
             # Removing an address may have removed routes, so these come second.
-            problems += self._apply_routes(netlink, index, routes)
-        if problems:
-            raise TunError("; ".join(problems))
+            self._apply_routes(netlink, index, routes, outcome)
+            defaults = {route.prefix.version for route in routes if route.apart}
+            if defaults or self._mark:
+                self._mark = config.mark
+                outcome.problems += self._apply_rules(netlink, defaults)
+        if outcome.lacking:
+            outcome.problems.append(
+                f"device {self._device} lacks {', '.join(outcome.lacking)}, and this process has "
+                "no permission to add that: run it as root or with CAP_NET_ADMIN, "
+                "or have `tunmesh tun setup` do it before"
+            )
+        if outcome.problems:
+            raise TunError("; ".join(outcome.problems))
+        return outcome.changes
 
-    def _apply_addresses(self, netlink: IPRoute, index: int, wanted: set[Interface]) -> list[str]:
-        problems = []
+    def _apply_addresses(
+        self, netlink: IPRoute, index: int, wanted: set[Interface], outcome: _Outcome
+    ) -> None:
         for address in (self._added - wanted) & _addresses(netlink, index):
             try:
                 netlink.addr("del", index=index, **_address_arguments(address))
             except NetlinkError as exc:
                 # An IPv4 address takes the others of its subnet along.
                 if exc.code != errno.EADDRNOTAVAIL:
-                    problems.append(_refused(f"remove address {address}", exc))
+                    outcome.problems.append(_refused(f"remove address {address}", exc))
+        self._added &= wanted
         for address in sorted(wanted - _addresses(netlink, index), key=_sort_key):
             try:
                 netlink.addr("add", index=index, **_address_arguments(address))
             except NetlinkError as exc:
-                problems.append(_refused(f"add address {address} to {self._device}", exc))
-        self._added = wanted
-        return problems
+                if exc.code == errno.EPERM:
+                    outcome.lacking.append(f"address {address}")
+                else:
+                    what = f"add address {address} to {self._device}"
+                    outcome.problems.append(_refused(what, exc))
+            else:
+                self._added.add(address)
+                outcome.changes.append(f"address {address}")
 
-    def _apply_routes(self, netlink: IPRoute, index: int, wanted: set[KernelRoute]) -> list[str]:
-        problems = []
-        present = _routes(netlink, index)
+    def _apply_routes(
+        self, netlink: IPRoute, index: int, wanted: set[KernelRoute], outcome: _Outcome
+    ) -> None:
+        present, foreign = _routes(netlink, index)
+        wanted = wanted | _connected(_addresses(netlink, index), foreign)
         for route in present - wanted:
             try:
-                netlink.route("del", oif=index, **_route_arguments(route))
+                netlink.route("del", oif=index, **route_arguments(route))
             except NetlinkError as exc:
                 if exc.code != errno.ESRCH:
-                    problems.append(_refused(f"remove route {route.prefix}", exc))
+                    outcome.problems.append(_refused(f"remove route {route.prefix}", exc))
+        self._added_routes &= wanted
         for route in sorted(wanted - present, key=lambda route: _sort_key(route.prefix)):
             try:
-                netlink.route("add", oif=index, **_route_arguments(route))
+                netlink.route("add", oif=index, **route_arguments(route))
             except NetlinkError as exc:
-                problems.append(_refused(f"route {route.prefix} into {self._device}", exc))
-        return problems
+                if exc.code in {errno.EPERM, errno.EEXIST} and (_kind(route) in foreign):
+                    continue  # somebody else made the same route
+                if exc.code != errno.EPERM:
+                    what = f"route {route.prefix} into {self._device}"
+                    outcome.problems.append(_refused(what, exc))
+                elif not route.broadcast:  # only broadcasts of the whole mesh are not heard then
+                    outcome.lacking.append(f"route {route.prefix}")
+            else:
+                self._added_routes.add(route)
+                outcome.changes.append(f"route {route.prefix}")
+
+    def _apply_rules(self, netlink: IPRoute, versions: set[int]) -> list[str]:
+        return [
+            _refused(f"set rules for a default route of IPv{version}", exc)
+            for version, exc in apply_rules(netlink, versions, self._mark)
+        ]
+
+    def close(self, *, device_stays: bool) -> None:
+        """Remove what would outlive the node. A helper does that by itself.
+
+        Args:
+            device_stays: Whether the device does not go with the node.
+        """
+        if self._helper is not None:
+            return
+        if self._mark:
+            with IPRoute(strict_check=True) as netlink:
+                for problem in self._apply_rules(netlink, set()):
+                    log.warning("%s", problem)
+            self._mark = 0
+        if device_stays:
+            with suppress(TunError), self._netlink() as (netlink, index):  # else it is gone
+                for route in self._added_routes:
+                    with suppress(NetlinkError):  # it is gone already
+                        netlink.route("del", oif=index, **route_arguments(route))
+                for address in self._added:
+                    with suppress(NetlinkError):
+                        netlink.addr("del", index=index, **_address_arguments(address))
 
     @contextmanager
     def _netlink(self) -> Iterator[tuple[IPRoute, int]]:
@@ -145,7 +258,43 @@ class HostNet:
         except OSError as exc:
             raise TunError(f"device {self._device} is gone") from exc
         with IPRoute(strict_check=True) as netlink:
-            yield netlink, index
+            if self._helper is None:
+                yield netlink, index
+            else:
+                yield HelpedNetlink(netlink, self._helper), index
+
+
+def connected_networks(device: str) -> tuple[Network, ...]:
+    """The networks that this host is connected to otherwise than by the device.
+
+    Link-local ones say nothing, since every link has the same.
+
+    Raises:
+        TunError: The host refuses to tell.
+    """
+    found = set()
+    try:
+        index = socket.if_nametoindex(device)
+        with IPRoute(strict_check=True) as netlink:
+            for message in netlink.get_addr():
+                # IFA_ADDRESS is the network's also where it is that of a point-to-point peer.
+                address = message.get_attr("IFA_ADDRESS") or message.get_attr("IFA_LOCAL")
+                prefix = ipaddress.ip_interface(f"{address}/{message['prefixlen']}").network
+                own = message["index"] == index
+                if not (own or prefix.is_loopback or prefix.is_link_local):
+                    found.add(prefix)
+    except (NetlinkError, OSError) as exc:
+        raise TunError(f"cannot read the addresses of this host: {exc}") from exc
+    return tuple(sorted(found, key=_sort_key))
+
+
+def forwards(version: int) -> bool:
+    """Whether this host forwards packets of a version of IP."""
+    name = "ipv4/ip_forward" if version == 4 else "ipv6/conf/all/forwarding"
+    try:
+        return Path("/proc/sys/net", name).read_text().strip() != "0"
+    except FileNotFoundError:  # a host without IPv6
+        return False
 
 
 def ipv6_problem(device: str) -> str | None:
@@ -176,24 +325,47 @@ def _addresses(netlink: IPRoute, index: int) -> set[Interface]:
     return found
 
 
-def _routes(netlink: IPRoute, index: int) -> set[KernelRoute]:
-    """The routes into the device that are ours."""
-    found = set()
+def _routes(netlink: IPRoute, index: int) -> tuple[set[KernelRoute], set[_Kind]]:
+    """The routes into the device: those that are ours, and of what kinds the others are."""
+    ours: set[KernelRoute] = set()
+    others: set[_Kind] = set()
     for family in _FAMILY.values():
-        for message in netlink.get_routes(family=family, oif=index, proto=ROUTE_PROTOCOL):
-            if message["proto"] != ROUTE_PROTOCOL or message.get_attr("RTA_OIF") != index:
+        for message in netlink.get_routes(family=family, oif=index):
+            if message.get_attr("RTA_OIF") != index:
                 continue  # kernels before 4.20 do not filter
             unspecified = "0.0.0.0" if family == socket.AF_INET else "::"  # noqa: S104
             destination = message.get_attr("RTA_DST") or unspecified
             source = message.get_attr("RTA_PREFSRC")
-            found.add(
-                KernelRoute(
-                    prefix=ipaddress.ip_network(f"{destination}/{message['dst_len']}"),
-                    source=ipaddress.ip_address(source) if source else None,
-                    broadcast=message["type"] == _RTN_BROADCAST,
-                )
+            route = KernelRoute(
+                prefix=ipaddress.ip_network(f"{destination}/{message['dst_len']}"),
+                source=ipaddress.ip_address(source) if source else None,
+                broadcast=message["type"] == RTN_BROADCAST,
+                apart=message.get_attr("RTA_TABLE") == TABLE,
             )
-    return found
+            if message["proto"] == ROUTE_PROTOCOL:
+                ours.add(route)
+            elif message["type"] in {RTN_UNICAST, RTN_BROADCAST}:
+                others.add(_kind(route))
+    return ours, others
+
+
+def _connected(addresses: Iterable[Interface], present: set[_Kind]) -> set[KernelRoute]:
+    """The routes to the subnets of addresses that are missing.
+
+    The kernel makes one with each address; when somebody has removed it, it does not come back.
+    """
+    missing = {}
+    for address in sorted(addresses, key=_sort_key):
+        prefix = address.network
+        source = address.ip if address.version == 4 else None
+        route = KernelRoute(prefix, source)
+        if prefix.prefixlen < prefix.max_prefixlen and _kind(route) not in present:
+            missing.setdefault(prefix, route)
+    return set(missing.values())
+
+
+def _kind(route: KernelRoute) -> _Kind:
+    return route.prefix, route.broadcast, route.apart
 
 
 def _address_arguments(address: Interface) -> dict[str, Any]:
@@ -204,22 +376,29 @@ def _address_arguments(address: Interface) -> dict[str, Any]:
     }
     if address.version == 6:
         # There are no neighbours to ask on a TUN: the address is usable at once.
-        arguments["flags"] = _IFA_F_NODAD
+        arguments["flags"] = IFA_F_NODAD
     return arguments
 
 
-def _route_arguments(route: KernelRoute) -> dict[str, Any]:
+def route_arguments(route: KernelRoute) -> dict[str, Any]:
+    """The arguments for `pyroute2.IPRoute.route`, but for the device."""
     arguments: dict[str, Any] = {
         "family": _FAMILY[route.prefix.version],
         "dst": str(route.prefix),
         "proto": ROUTE_PROTOCOL,
-        "table": _TABLE_LOCAL if route.broadcast else _TABLE_MAIN,
-        "type": _RTN_BROADCAST if route.broadcast else _RTN_UNICAST,
+        "table": _table(route),
+        "type": RTN_BROADCAST if route.broadcast else RTN_UNICAST,
         "scope": _SCOPE_LINK if route.prefix.version == 4 else _SCOPE_UNIVERSE,
     }
     if route.source is not None:
         arguments["prefsrc"] = str(route.source)
     return arguments
+
+
+def _table(route: KernelRoute) -> int:
+    if route.broadcast:
+        return TABLE_LOCAL
+    return TABLE if route.apart else TABLE_MAIN
 
 
 def _sort_key(item: Interface | Network) -> tuple[int, Any]:

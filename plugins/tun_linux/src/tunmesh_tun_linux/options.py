@@ -16,8 +16,8 @@ Device = Annotated[
     msgspec.Meta(
         pattern=r"^[A-Za-z0-9_.+@=-]{1,15}$",  # IFNAMSIZ less the final zero
         description=(
-            "name of the TUN device, up to 15 letters, digits and _.+@=-; the device is made "
-            "at the start and removed at the end"
+            "name of the TUN device, up to 15 letters, digits and _.+@=-; it is made at the "
+            "start and removed at the end, unless there is one that `tunmesh tun setup` made"
         ),
     ),
 ]
@@ -40,6 +40,39 @@ TxQueueLen = Annotated[
 ]
 
 
+FileDescriptor = Annotated[
+    int,
+    msgspec.Meta(
+        ge=-1,
+        description=(
+            "descriptor of an open TUN device that whoever starts tunmesh hands down to it; "
+            "-1 for none"
+        ),
+    ),
+]
+
+Commands = Annotated[
+    tuple[str | tuple[str, ...], ...],
+    msgspec.Meta(extra={"verbatim": True, "commands": True}),
+]
+
+Up = Annotated[
+    Commands,
+    msgspec.Meta(
+        description=(
+            'commands once the device is up: ["ip", "rule", "add", …] runs a program, a string '
+            "runs in a shell; TUNMESH_DEVICE and others tell about the node; one that fails, or "
+            "all that take more than 10 s, stop the start"
+        )
+    ),
+]
+
+Down = Annotated[
+    Commands,
+    msgspec.Meta(description="commands before the device goes, however the node ends"),
+]
+
+
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Options of the Linux TUN device."""
 
@@ -47,3 +80,6 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mtu: Mtu = "auto"
     routes: Routes = ()
     txqueuelen: TxQueueLen = 500
+    fd: FileDescriptor = -1
+    up: Up = ()
+    down: Down = ()

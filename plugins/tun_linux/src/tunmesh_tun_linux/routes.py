@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-#: The longest IPv4 prefix that has a broadcast address (RFC 3021).
-_LONGEST_WITH_BROADCAST = 30
+#: The broadcast address of whatever link it is sent to (RFC 919).
+_LIMITED = ipaddress.IPv4Address("255.255.255.255")
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,13 @@ class KernelRoute:
         prefix: Destination.
         source: Source address that the host should prefer for it, if there is one.
         broadcast: Whether the destination is a broadcast address, to be received as well.
+        apart: Whether it has a table of its own, which the mesh's own sockets do not use.
     """
 
     prefix: Network
     source: Address | None
     broadcast: bool = False
+    apart: bool = False
 
 
 def wanted_routes(config: DeviceConfig, extra: Iterable[Network] = ()) -> set[KernelRoute]:
@@ -43,18 +45,23 @@ def wanted_routes(config: DeviceConfig, extra: Iterable[Network] = ()) -> set[Ke
     """
     connected = {address.network for address in config.addresses}
     prefixes = {*config.networks, *config.routes, *extra} - connected
-    routes = {KernelRoute(prefix, source_for(prefix, config.addresses)) for prefix in prefixes}
-    for network in set(config.networks) - connected:
-        source = source_for(network, config.addresses)
-        if (
-            isinstance(network, ipaddress.IPv4Network)
-            and network.prefixlen <= _LONGEST_WITH_BROADCAST
-            and source is not None
-        ):
-            # The kernel takes part in the broadcast of the local subnet by itself, but not in
-            # that of the whole mesh.
-            broadcast = ipaddress.IPv4Network(network.broadcast_address)
-            routes.add(KernelRoute(broadcast, source, broadcast=True))
+    routes = {
+        KernelRoute(
+            prefix,
+            source_for(prefix, config.addresses),
+            apart=bool(config.mark) and prefix.prefixlen == 0,
+        )
+        for prefix in prefixes
+    }
+    # The kernel takes part in the broadcast of the local subnet by itself, but not in that of the
+    # whole mesh; and 255.255.255.255 it receives anyway, but does not know where to send.
+    known = {network.broadcast_address for network in connected}
+    for address in set(config.broadcasts) - known:
+        around = next((network for network in config.networks if address in network), None)
+        host = ipaddress.IPv4Network(address)
+        source = source_for(around or host, config.addresses)
+        if source is not None:
+            routes.add(KernelRoute(host, source, broadcast=address != _LIMITED))
     return routes
 
 

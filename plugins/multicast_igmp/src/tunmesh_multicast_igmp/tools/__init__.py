@@ -1,0 +1,1 @@
+"""Small tools to try multicast with, on any network."""
