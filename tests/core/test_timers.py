@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,6 +91,23 @@ def test_what_a_call_makes_due_is_left_for_the_next_run() -> None:
     assert called == [1.0]
     timers.run(1.0)
     assert called == [1.0, 1.0]
+
+
+def test_when_a_call_raises_the_others_stay_due() -> None:
+    timers = Timers()
+    called: list[str] = []
+
+    def fail(_: float) -> None:
+        raise ValueError("foreign")
+
+    timers.schedule("a", 1.0, lambda _: called.append("a"))
+    timers.schedule("bad", 2.0, fail)
+    timers.schedule("c", 3.0, lambda _: called.append("c"))
+    with pytest.raises(ValueError, match="foreign"):
+        timers.run(5.0)
+    assert called == ["a"]
+    timers.run(5.0)
+    assert called == ["a", "c"]
 
 
 def test_only_an_earlier_deadline_wakes() -> None:

@@ -39,7 +39,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if DIRECTORY in item.path.parents:
             item.add_marker(pytest.mark.system)
-            if item.get_closest_marker("timeout") is None:
+            if delegation.needed():  # the inner run keeps the time
+                item.add_marker(pytest.mark.timeout(0), append=False)
+            elif item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(90))
 
 

@@ -268,6 +268,8 @@ class Mesh:
             for index, (source, target, address) in enumerate(trips)
             if replies.get(index, float("inf")) - since > within
         ]
+        for node in running:
+            assert node.running, f"{node.name} has ended: {node.log_tail()}"
         assert not late, (
             f"{len(late)} of {len(trips)} not reachable within {within} s: " + ", ".join(late)
         )

@@ -72,6 +72,8 @@ T = TypeVar("T")
 
 #: The clock of everything goes on during suspend; sleeping does not, so it is looked at this often.
 _LONGEST_SLEEP = 1.0
+#: After something due has failed the next is done only this much later.
+_TIMER_PAUSE = 0.01
 #: A name in a URL is resolved within this time.
 _RESOLVE_TIMEOUT = 10.0
 #: Carried by the sockets of the transports where a default route may lead into the tunnel.
@@ -145,7 +147,7 @@ class Node:
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
-                self.reactor = reactor(tasks, self.device_lost)
+                self.reactor = reactor(tasks)
                 await self._run(tasks)
                 tasks.cancel_scope.cancel()
         except* TunmeshError as group:
@@ -454,7 +456,12 @@ class Node:
 
     async def _timer(self) -> None:
         while True:
-            self._mesh.handle_timer()
+            try:
+                self._mesh.handle_timer()
+            except Exception:
+                # Foreign code runs inside, as a transport's `send`: what else is due stays due.
+                log.exception("timer failed")
+                await anyio.sleep(_TIMER_PAUSE)
             self._wake = anyio.Event()
             self._next_wake = self._mesh.next_deadline()
             pause = min(self._next_wake - now(), _LONGEST_SLEEP)

@@ -1,4 +1,9 @@
-"""Persistent readers on whatever event loop runs."""
+"""Persistent readers on whatever event loop runs.
+
+What a reader raises is logged and hurts nobody else. One that fails again and again is called
+less often: neither a plugin's defect nor a stranger's datagrams may keep the loop busy, or end the
+node.
+"""
 
 from __future__ import annotations
 
@@ -14,83 +19,88 @@ from tunmesh.interfaces import Reactor, Watch
 
 log = logging.getLogger(__name__)
 
-#: Consecutive exceptions of one reader after which it is no longer called.
+#: Failures in a row after which a reader has a pause.
 _MOST_FAILURES = 100
+#: The pause, in seconds.
+_PAUSE = 0.1
 
 
-def reactor(tasks: anyio.abc.TaskGroup, failed: Callable[[str], None]) -> Reactor:
+def reactor(tasks: anyio.abc.TaskGroup) -> Reactor:
     """The reactor for the loop that runs now.
 
     Args:
         tasks: Where readers run on a loop that has no persistent ones.
-        failed: Called when a reader is given up, with the reason.
     """
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:  # another library's
-        return _AnyioReactor(tasks, failed)
-    return _AsyncioReactor(loop, failed)
+        return _AnyioReactor(tasks)
+    return _AsyncioReactor(loop)
 
 
 class _Guard:
-    """A reader's callback that cannot hurt the loop."""
+    """Calls a reader; counts its failures."""
 
-    def __init__(self, callback: Callable[[], None], failed: Callable[[str], None]) -> None:
+    def __init__(self, callback: Callable[[], None]) -> None:
         self._callback = callback
-        self._failed = failed
         self._failures = 0
-        self.watch: Watch | None = None
 
-    def __call__(self) -> None:
+    def call(self) -> bool:
+        """Whether the reader may be called again at once."""
         try:
             self._callback()
-        except Exception as error:
-            # A task-group boundary: one packet that raises must not end the node.
+        except Exception:
+            # The boundary of foreign code: one datagram that raises must not end the node.
             self._failures += 1
             log.exception("reader failed")
-            if self._failures == _MOST_FAILURES:
-                assert self.watch is not None
-                self.watch.close()
-                self._failed(f"a reader failed {self._failures} times in a row: {error}")
-        else:
-            self._failures = 0
+            return self._failures % _MOST_FAILURES > 0
+        self._failures = 0
+        return True
 
 
 class _AsyncioReactor:
     """``add_reader``: twice as fast as waiting in a task."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, failed: Callable[[str], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._failed = failed
 
     def watch(self, fd: int, callback: Callable[[], None]) -> Watch:
         """See `Reactor.watch`."""
-        guard = _Guard(callback, self._failed)
-        watch = guard.watch = _AsyncioWatch(self._loop, fd)
-        self._loop.add_reader(fd, guard)
-        return watch
+        return _AsyncioWatch(self._loop, fd, callback)
 
 
 class _AsyncioWatch:
-    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, fd: int, callback: Callable[[], None]
+    ) -> None:
         self._loop = loop
         self._fd = fd
+        self._guard = _Guard(callback)
+        self._open = True
+        self._resume()
 
     def close(self) -> None:
-        if self._fd >= 0:
+        if self._open:
+            self._open = False
             self._loop.remove_reader(self._fd)
-            self._fd = -1
+
+    def _resume(self) -> None:
+        if self._open:
+            self._loop.add_reader(self._fd, self._readable)
+
+    def _readable(self) -> None:
+        if not self._guard.call() and self._open:
+            self._loop.remove_reader(self._fd)
+            self._loop.call_later(_PAUSE, self._resume)
 
 
 class _AnyioReactor:
-    def __init__(self, tasks: anyio.abc.TaskGroup, failed: Callable[[str], None]) -> None:
+    def __init__(self, tasks: anyio.abc.TaskGroup) -> None:
         self._tasks = tasks
-        self._failed = failed
 
     def watch(self, fd: int, callback: Callable[[], None]) -> Watch:
         """See `Reactor.watch`."""
-        guard = _Guard(callback, self._failed)
-        watch = guard.watch = _AnyioWatch(fd, guard)
+        watch = _AnyioWatch(fd, callback)
         self._tasks.start_soon(watch.run)
         return watch
 
@@ -98,15 +108,17 @@ class _AnyioReactor:
 class _AnyioWatch:
     def __init__(self, fd: int, callback: Callable[[], None]) -> None:
         self._fd = fd
-        self._callback = callback
+        self._guard = _Guard(callback)
         self._scope = anyio.CancelScope()
 
     async def run(self) -> None:
         with self._scope:
             while True:
                 await anyio.wait_readable(self._fd)
-                self._callback()
-                await anyio.lowlevel.checkpoint()
+                if self._guard.call():
+                    await anyio.lowlevel.checkpoint()
+                else:
+                    await anyio.sleep(_PAUSE)
 
     def close(self) -> None:
         self._scope.cancel()

@@ -73,7 +73,7 @@ def build(
         device=DeviceStatus(tun.name, backend, tun.mtu, tuple(sorted(tun.offloads))),
         plugins=tuple(PluginStatus(**plugin) for plugin in plugins),
         peers=tuple(
-            _peer(mesh, node_id, names[node_id], now)
+            _peer(mesh, node_id, names, now)
             for node_id in sorted(names, key=names.__getitem__)
             if node_id != mesh.key.node_id
         ),
@@ -82,7 +82,8 @@ def build(
         drops=dict(mesh.drops),
         handshakes=dict(mesh.handshakes.counters),
         transports={
-            transport.name: transport.statistics() for transport in mesh.carriers.transports
+            transport.name: transport.statistics()
+            for transport in (*mesh.carriers.transports, mesh.relaying)
         },
         policies=mesh.policies.statistics(),
         conflicts=tuple(
@@ -114,17 +115,17 @@ def _names(mesh: Mesh) -> dict[str, str]:
     }
 
 
-def _peer(mesh: Mesh, node_id: str, name: str, now: float) -> PeerStatus:
+def _peer(mesh: Mesh, node_id: str, names: dict[str, str], now: float) -> PeerStatus:
     peer = mesh.peers.get(node_id)
     record = mesh.directory.records.get(node_id)
     age = mesh.directory.age(node_id, now)
     return PeerStatus(
         id=node_id,
-        name=name,
+        name=names[node_id],
         addresses=tuple(map(str, mesh.directory.claims.owned(node_id))),
         subnets=tuple(prefix for prefix, _ in record.subnets) if record else (),
         state=_state(mesh, node_id, peer),
-        via="direct",
+        via=_via(mesh, peer, names),
         links=_links(peer, now) if peer else (),
         rx_packets=peer.port.rx_packets if peer else 0,
         tx_packets=peer.port.tx_packets if peer else 0,
@@ -142,21 +143,31 @@ def _state(mesh: Mesh, node_id: str, peer: Peer | None) -> str:
     return "connecting" if peer is not None and peer.dialing else "down"
 
 
+def _via(mesh: Mesh, peer: Peer | None, names: dict[str, str]) -> str:
+    """``direct``, or the name of the node that carries what is said."""
+    active = peer.paths.active if peer is not None else None
+    relay = mesh.relaying.between(active.handle) if active is not None else None
+    return "direct" if relay is None else names.get(relay, relay)
+
+
 def _links(peer: Peer, now: float) -> tuple[LinkStatus, ...]:
     keypair = peer.session.current
+    active, chosen, since = peer.paths.active, peer.paths.reason, peer.paths.since
     return tuple(
         LinkStatus(
             transport=path.handle.transport.name,
             endpoint=path.handle.endpoint,
             state=path.state,
-            active=path is peer.paths.active,
+            active=path is active,
             rtt_ms=round(path.rtt * _MS, 3) if path.rtt is not None else None,
             loss=round(path.loss.loss, 5),
-            mtu=path.handle.max_datagram,
+            mtu=path.max_datagram,
             cipher=suites.NAMES[keypair.suite] if keypair else "",
             handshake_age_s=round(now - keypair.created, 3) if keypair else None,
             rx_bytes=path.handle.rx_bytes,
             tx_bytes=path.handle.tx_bytes,
+            reason=chosen if path is active else path.reason,
+            since_s=round(now - (since if path is active else path.since), 3),
         )
         for path in peer.paths
     )
@@ -184,9 +195,7 @@ def _group(
         group=str(group),
         sources=None if any_source else _texts(sources),
         local=any(member.node_id == own for member in members),
-        members=tuple(
-            sorted(names.get(m.node_id, m.node_id) for m in members if m.node_id != own)
-        ),
+        members=tuple(sorted(names.get(m.node_id, m.node_id) for m in members if m.node_id != own)),
         memberships=tuple(
             MembershipStatus(
                 names.get(member.node_id, member.node_id),

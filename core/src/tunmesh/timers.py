@@ -42,11 +42,12 @@ class Timers:
         return heap[0][0] if heap else float("inf")
 
     def run(self, now: float) -> None:
-        """Call what is due. What that makes due is left for the next run."""
-        due = []
-        while self.next_deadline() <= now:
+        """Call what is due. What that makes due is left for the next run.
+
+        When a call raises, the others are still due.
+        """
+        last = next(self._order)
+        while self.next_deadline() <= now and self._heap[0][1] < last:
             _, _, key, callback = heapq.heappop(self._heap)
             del self._due[key]
-            due.append(callback)
-        for callback in due:
             callback(now)

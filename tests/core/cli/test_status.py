@@ -32,11 +32,14 @@ LINK = LinkStatus(
     state="up",
     active=True,
     rtt_ms=0.412,
+    loss=0.0,
     mtu=1472,
     cipher="aes256gcm",
     handshake_age_s=31.0,
     rx_bytes=10,
     tx_bytes=20,
+    reason="handshake",
+    since_s=42.0,
 )
 PEER = PeerStatus(
     id="b" * 32,
@@ -88,9 +91,9 @@ endpoints  udp://192.0.2.1:4567
 plugins    udp (active)
 drops      no_route 2
 
-PEER  STATE       VIA     ADDRESSES          LINK                  RTT      MTU   RECEIVED  SENT  SEEN
-b     up          direct  10.42.1.2,fd42::2  udp://192.0.2.2:4567  0.41 ms  1472  2.0 KiB   17 B  0.3 s ago
-c     connecting  direct  10.42.1.2,fd42::2  -                     -        -     2.0 KiB   17 B  -
+PEER  STATE       VIA     ADDRESSES          LINK                  REASON               RTT      MTU   RECEIVED  SENT  SEEN
+b     up          direct  10.42.1.2,fd42::2  udp://192.0.2.2:4567  handshake, 42 s ago  0.41 ms  1472  2.0 KiB   17 B  0.3 s ago
+c     connecting  direct  10.42.1.2,fd42::2  -                     -                    -        -     2.0 KiB   17 B  -
 """  # noqa: E501
 # fmt: on
 

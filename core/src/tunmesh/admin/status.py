@@ -51,7 +51,11 @@ class PluginStatus(msgspec.Struct, frozen=True):
 
 
 class LinkStatus(msgspec.Struct, frozen=True):
-    """One path to a peer. Loss is a share of datagrams; bytes are those of whole datagrams."""
+    """One path to a peer. Loss is a share of datagrams; bytes are those of whole datagrams.
+
+    `reason` tells why the path has its state, or why it was chosen if it is active; `since_s` for
+    how many seconds that is so. `mtu` is the size of the largest datagram that passes.
+    """
 
     transport: str
     endpoint: str
@@ -64,6 +68,8 @@ class LinkStatus(msgspec.Struct, frozen=True):
     handshake_age_s: float | None
     rx_bytes: int
     tx_bytes: int
+    reason: str = ""
+    since_s: float = 0.0
 
 
 class PeerStatus(msgspec.Struct, frozen=True):

@@ -108,7 +108,7 @@ def overview(status: Status) -> list[str]:
 
 def peer_table(peers: Sequence[PeerStatus]) -> list[str]:
     """The lines of ``tunmesh peers``: the active path, or the first, of each peer."""
-    rows = [["PEER", "STATE", "VIA", "ADDRESSES", "LINK", "RTT", "MTU", "RECEIVED", "SENT", "SEEN"]]
+    rows = [["PEER", "STATE", "VIA", "ADDRESSES", "LINK", "REASON", "RTT", "MTU", "RECEIVED", "SENT", "SEEN"]]
     for peer in sorted(peers, key=lambda peer: peer.name):
         link = next((link for link in peer.links if link.active), None) or next(
             iter(peer.links), None
@@ -130,9 +130,11 @@ def peer_table(peers: Sequence[PeerStatus]) -> list[str]:
 
 def _link_cells(link: LinkStatus | None) -> list[str]:
     if link is None:
-        return ["-", "-", "-"]
+        return ["-", "-", "-", "-"]
     rtt = "-" if link.rtt_ms is None else f"{link.rtt_ms:.2f} ms"
-    return [link.endpoint, rtt, str(link.mtu)]
+    endpoint = link.endpoint if link.transport != "relay" else "relay"  # `via` tells the rest
+    reason = f"{link.reason}, {seconds(link.since_s)} ago" if link.reason else "-"
+    return [endpoint, reason, rtt, str(link.mtu)]
 
 
 def route_table(status: Status) -> list[str]:

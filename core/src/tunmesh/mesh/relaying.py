@@ -150,6 +150,10 @@ class Relaying(Transport):
                 found.append((rtt, relay.node_id))
         return [self._handle(relay_id, peer_id) for _, relay_id in sorted(found)]
 
+    def between(self, handle: PathHandle) -> str | None:
+        """The id of the node that carries what goes along a path; None if it is direct."""
+        return handle.relay if isinstance(handle, RelayHandle) else None
+
     def through(self, relay_id: str) -> list[PathHandle]:
         """The handles in use that lead through a node."""
         return [handle for handle in self._adopted.values() if handle.relay == relay_id]

@@ -287,9 +287,7 @@ class FakeTunContext(FakeContext):
     ) -> None:
         super().__init__(options, **rest)
         self.mesh_networks: tuple[Network, ...] = tuple(map(ipaddress.ip_network, networks))
-        self.accept_subnets: tuple[Network, ...] = tuple(
-            map(ipaddress.ip_network, accept_subnets)
-        )
+        self.accept_subnets: tuple[Network, ...] = tuple(map(ipaddress.ip_network, accept_subnets))
         self.user = user
         self.lost: list[str] = []
 

@@ -212,7 +212,12 @@ class LinuxTun(Tun):
             self._lose(f"device {self.name} was removed by somebody else")
         elif Event.DOWN in events:
             self._lose(f"device {self.name} was set down by somebody else")
-        elif Event.REMOVED in events and not self._healing and self._config is not None:
+        elif Event.REMOVED in events or (self._persistent and events):
+            # A device that was there before gets its link-local address late.
+            self._heal_soon()
+
+    def _heal_soon(self) -> None:
+        if not self._healing and self._config is not None:
             self._healing = True
             self._context.start_soon(self._heal)
 

@@ -47,10 +47,11 @@ ROUTE_PROTOCOL = PROTOCOL
 #: takes 64 segments and 65,507 bytes.
 GSO_MAX_SIZE = 63_000
 
-# <linux/rtnetlink.h>, <linux/if.h>
+# <linux/rtnetlink.h>, <linux/if.h>, <linux/if_addr.h>
 _SCOPE_UNIVERSE = 0
 _SCOPE_LINK = 253
 _IFF_UP = 0x1
+_IFA_F_STABLE_PRIVACY = 0x800
 
 #: Prefix, whether it is a broadcast address, whether it has a table of its own.
 _Kind: TypeAlias = "tuple[Network, bool, bool]"
@@ -124,7 +125,6 @@ class HostNet:
             except NetlinkError as exc:
                 # Nothing is lost but speed: the largest superpackets take two sends.
                 log.info("gso_max_size refused device=%s error=%s", self._device, exc)
-            self._of_kernel = {a for a in _addresses(netlink, index) if a.is_link_local}
         return mtu
 
     def apply(self, config: DeviceConfig, extra: Iterable[Network] = ()) -> list[str]:
@@ -143,17 +143,19 @@ class HostNet:
             TunError: The host refused something.
         """
         extra = tuple(extra)
-        addresses = {*config.addresses, *self._of_kernel}
+        addresses = set(config.addresses)
         routes = wanted_routes(config, extra)
         without_ipv6 = ipv6_problem(self._device)
         if without_ipv6:
             if any(item.version == 6 for item in (*config.addresses, *config.networks, *extra)):
                 raise TunError(without_ipv6)
             # What other nodes announce must not stop a host without IPv6.
-            addresses = {address for address in addresses if address.version == 4}
             routes = {route for route in routes if route.prefix.version == 4}
         outcome = _Outcome()
         with self._netlink() as (netlink, index):
+            if not without_ipv6:
+                self._of_kernel |= _link_local_of_kernel(netlink, index)
+                addresses |= self._of_kernel
             self._apply_addresses(netlink, index, addresses, outcome)
             # Removing an address may have removed routes, so these come second.
             self._apply_routes(netlink, index, routes, outcome)
@@ -216,7 +218,7 @@ class HostNet:
                 if exc.code != errno.EPERM:
                     what = f"route {route.prefix} into {self._device}"
                     outcome.problems.append(_refused(what, exc))
-                elif not route.broadcast:  # only broadcasts of the whole mesh are not heard then
+                elif route.essential:
                     outcome.lacking.append(f"route {route.prefix}")
             else:
                 self._added_routes.add(route)
@@ -323,6 +325,16 @@ def _addresses(netlink: IPRoute, index: int) -> set[Interface]:
         address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
         found.add(ipaddress.ip_interface(f"{address}/{message['prefixlen']}"))
     return found
+
+
+def _link_local_of_kernel(netlink: IPRoute, index: int) -> set[Interface]:
+    """The link-local addresses that the kernel itself made for the device."""
+    return {
+        ipaddress.ip_interface(f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}")
+        for message in netlink.get_addr(index=index, family=socket.AF_INET6)
+        if (message.get_attr("IFA_FLAGS") or 0) & _IFA_F_STABLE_PRIVACY
+        and message["scope"] == _SCOPE_LINK
+    }
 
 
 def _routes(netlink: IPRoute, index: int) -> tuple[set[KernelRoute], set[_Kind]]:

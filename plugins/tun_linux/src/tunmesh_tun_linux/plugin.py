@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tunmesh.plugin import TunRegistration, hookimpl
-from tunmesh_tun_linux.options import Options
+from tunmesh_tun_linux.options import AUTO_MTU, Options
 
 if TYPE_CHECKING:
     import argparse
@@ -30,7 +30,8 @@ def tunmesh_tun_backends() -> Iterable[TunRegistration]:
 def tunmesh_add_commands(
     subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
 ) -> None:
-    """Add ``tunmesh demo``."""
+    """Add ``tunmesh demo`` and ``tunmesh tun setup``."""
+    _add_tun(subparsers)
     parser = subparsers.add_parser(
         "demo",
         help="form a mesh in network namespaces on this machine, measure it, clean up",
@@ -53,6 +54,58 @@ def tunmesh_add_commands(
         help="plugins of every node (default: those of the built-in list that are installed)",
     )
     parser.set_defaults(handler=_demo)
+
+
+def _add_tun(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    commands = subparsers.add_parser("tun", help="make devices").add_subparsers(
+        metavar="ACTION", required=True
+    )
+    setup = commands.add_parser(
+        "setup",
+        help="make a persistent device for a node without privileges",
+        description=(
+            "Makes a TUN device that stays, with addresses and routes, so that a node which the "
+            "owner runs needs no capability at all. Needs CAP_NET_ADMIN. What exists is kept; "
+            "`ip link delete` removes the device."
+        ),
+    )
+    setup.add_argument(
+        "--owner", required=True, metavar="USER", help="who may use it, by name or number"
+    )
+    setup.add_argument("--device", default="tun1", metavar="NAME", help="default tun1")
+    setup.add_argument(
+        "--address",
+        action="append",
+        default=[],
+        metavar="ADDRESS/LENGTH",
+        help="an address of the node; may be repeated",
+    )
+    setup.add_argument(
+        "--network",
+        action="append",
+        default=[],
+        metavar="PREFIX",
+        help="a mesh network, or another prefix to route into the device; may be repeated",
+    )
+    setup.add_argument("--mtu", type=int, default=AUTO_MTU, help=f"default {AUTO_MTU}")
+    setup.add_argument("--txqueuelen", type=int, default=500, metavar="PACKETS", help="default 500")
+    setup.set_defaults(handler=_tun_setup)
+
+
+def _tun_setup(args: argparse.Namespace) -> int:
+    from tunmesh_tun_linux import setup  # noqa: PLC0415 - brings pyroute2
+
+    setup.set_up(
+        setup.plan(
+            device=args.device,
+            owner=args.owner,
+            addresses=args.address,
+            networks=args.network,
+            mtu=args.mtu,
+            txqueuelen=args.txqueuelen,
+        )
+    )
+    return 0
 
 
 def _linux_tun(context: TunContext) -> Tun:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 #: The broadcast address of whatever link it is sent to (RFC 919).
-_LIMITED = ipaddress.IPv4Address("255.255.255.255")
+LIMITED_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class KernelRoute:
     source: Address | None
     broadcast: bool = False
     apart: bool = False
+
+    @property
+    def essential(self) -> bool:
+        """Whether the mesh is of little use without it: not so with broadcasts."""
+        return not self.broadcast and self.prefix.network_address != LIMITED_BROADCAST
 
 
 def wanted_routes(config: DeviceConfig, extra: Iterable[Network] = ()) -> set[KernelRoute]:
@@ -61,7 +66,7 @@ def wanted_routes(config: DeviceConfig, extra: Iterable[Network] = ()) -> set[Ke
         host = ipaddress.IPv4Network(address)
         source = source_for(around or host, config.addresses)
         if source is not None:
-            routes.add(KernelRoute(host, source, broadcast=address != _LIMITED))
+            routes.add(KernelRoute(host, source, broadcast=address != LIMITED_BROADCAST))
     return routes
 
 

@@ -16,7 +16,7 @@ from tunmesh.errors import ConfigError, TunError
 from tunmesh.interfaces import DeviceConfig
 from tunmesh.interfaces.tun import Interface, Network
 from tunmesh_tun_linux.hostnet import HostNet, route_arguments
-from tunmesh_tun_linux.routes import broadcast_addresses, wanted_routes
+from tunmesh_tun_linux.routes import LIMITED_BROADCAST, wanted_routes
 from tunmesh_tun_linux.tunfd import TUNSETOWNER, TUNSETPERSIST, open_tun
 
 #: Somebody's own routes, which no node takes for its own: ``ip route show proto static``.
@@ -90,31 +90,17 @@ def set_up(wanted: Plan) -> None:
         os.close(opened.fd)
     host = HostNet(wanted.device)
     host.bring_up(wanted.mtu, wanted.txqueuelen)
-    config = DeviceConfig(wanted.addresses)
-    host.apply(config)
+    host.apply(DeviceConfig(wanted.addresses))
     _add_routes(wanted)
 
 
-def tear_down(device: str) -> None:
-    """Remove the device.
-
-    Raises:
-        TunError: It is in use, or the host refused.
-    """
-    if device not in {name for _, name in socket.if_nameindex()}:
-        return
-    opened = open_tun(device)
-    try:
-        fcntl.ioctl(opened.fd, TUNSETPERSIST, 0)
-    except OSError as exc:
-        raise TunError(f"cannot remove device {device}: {os.strerror(exc.errno or 0)}") from exc
-    finally:
-        os.close(opened.fd)
-
-
 def _add_routes(wanted: Plan) -> None:
-    broadcasts = broadcast_addresses(wanted.networks)
-    config = DeviceConfig(wanted.addresses, wanted.networks, broadcasts=broadcasts)
+    broadcasts = {LIMITED_BROADCAST} | {
+        network.broadcast_address
+        for network in wanted.networks
+        if isinstance(network, ipaddress.IPv4Network) and network.prefixlen < 31  # RFC 3021
+    }
+    config = DeviceConfig(wanted.addresses, wanted.networks, broadcasts=tuple(broadcasts))
     index = socket.if_nametoindex(wanted.device)
     with IPRoute(strict_check=True) as netlink:
         for route in wanted_routes(config):
