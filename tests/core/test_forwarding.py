@@ -158,3 +158,52 @@ def test_routes_of_policies(bench: Bench) -> None:
     bench.forwarding.invalidate()
     assert bench.inside("239.1.1.1") == "no_group"
     assert bench.forwarding.fib().outside(A, source, destination) == "misrouted"
+
+
+def test_a_node_that_cannot_be_reached_gives_way_whatever_its_metric(bench: Bench) -> None:
+    subnets = (("192.168.7.0/24", 5),)
+    bench.held = [
+        Holding(A, (), subnets, reachable=False),
+        Holding(B, (), (("192.168.7.0/24", 65_535),)),
+    ]
+    bench.forwarding.invalidate()
+    assert bench.inside("192.168.7.9") == (B,)
+    bench.held = [Holding(A, (), subnets, reachable=False)]
+    bench.forwarding.invalidate()
+    assert bench.inside("192.168.7.9") == (A,)  # there is no other
+
+
+def test_both_announcers_of_a_subnet_may_send_from_it(bench: Bench) -> None:
+    bench.hold(A, subnets=(("192.168.7.0/24", 5),))
+    bench.hold(B, subnets=(("192.168.7.0/24", 10),))
+    fib = bench.forwarding.fib()
+    source, here = ip_address("192.168.7.9").packed, ip_address("10.42.0.1").packed
+    assert fib.outside(A, source, here) is None
+    assert fib.outside(B, source, here) is None
+    assert fib.outside("c" * 32, source, here) == "spoofed_source"
+
+
+def test_what_overlaps_the_underlay_is_refused_as_long_as_it_does(bench: Bench) -> None:
+    bench.hold(A, subnets=(("192.168.7.0/24", 0),))
+    assert bench.inside("192.168.7.9") == (A,)
+    underlay = (ip_network("192.168.7.128/25"),)
+    bench.forwarding.set_underlay(underlay)
+    assert bench.inside("192.168.7.9") == "outside_network"
+    reason = "overlaps the connected network 192.168.7.128/25"
+    assert bench.forwarding.refused == {A: [(ip_network("192.168.7.0/24"), reason)]}
+    voided = bench.voided
+    bench.forwarding.set_underlay(underlay)
+    assert bench.voided == voided
+    bench.forwarding.set_underlay(())
+    assert bench.inside("192.168.7.9") == (A,)
+
+
+def test_the_host_takes_part_in_the_broadcasts() -> None:
+    bench = Bench(broadcast=True)
+    bench.hold(A, "10.42.0.2")
+    assert set(map(str, bench.forwarding.broadcasts())) == {
+        "255.255.255.255",
+        "10.42.0.255",
+        "10.42.255.255",
+    }
+    assert Bench().forwarding.broadcasts() == ()

@@ -168,7 +168,7 @@ def test_a_peer_that_is_not_wanted_is_down(pair: tuple[SimulatedNode, SimulatedN
 def test_a_node_known_only_by_its_session_has_a_short_name(network: MemoryNetwork) -> None:
     one = SimulatedNode(network, "one", ["10.42.0.1/24"])
     two = SimulatedNode(network, "two", ["10.42.0.2/24"])
-    one.mesh._peer(two.key.node_id, two.key.x25519_public, network.now())
+    one.mesh.roster.ensure(two.key.node_id, two.key.x25519_public, network.now())
     peer = peers(one)[two.key.node_id[:8]]
     assert (peer["state"], peer["addresses"], peer["last_seen_s"]) == ("down", [], None)
 

@@ -16,6 +16,7 @@ def test_nodes_that_know_the_first_one_are_fully_meshed_within_three_seconds(num
     assert simulation.all_ping()
 
 
+@pytest.mark.timeout(120)  # 2,016 sessions
 @pytest.mark.parametrize("number", [32, 64])
 def test_a_session_is_kept_with_every_node_of_a_mesh_up_to_64(number: int) -> None:
     simulation = Simulation()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -168,5 +169,5 @@ def _segment(datagram: bytes) -> int:
     return min(len(datagram), size)
 
 
-TestMesh = Mesh.TestCase
+TestMesh = pytest.mark.timeout(120)(Mesh.TestCase)
 TestMesh.settings = settings(max_examples=30, stateful_step_count=20)

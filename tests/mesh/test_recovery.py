@@ -146,6 +146,7 @@ def test_a_mesh_torn_in_two_for_five_minutes_heals_within_ten_seconds() -> None:
     simulation.until(simulation.meshed, 10.0)
 
 
+@pytest.mark.timeout(60)
 def test_a_mesh_torn_in_two_for_an_hour_heals() -> None:
     simulation = formed(4)
     simulation.network.partition(["n1", "n2"], ["n3", "n4"])

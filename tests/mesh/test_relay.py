@@ -196,7 +196,7 @@ def test_who_is_not_willing_refuses_even_if_asked() -> None:
 
 def send(node: SimulatedNode, to: Peer, kind: int, body: bytes) -> None:
     """Send an item to a peer directly."""
-    to._send_item(to.port.handle, kind, body)  # type: ignore[arg-type]  # it is up
+    to._voice.item(to.port.handle, kind, body)  # type: ignore[arg-type]  # it is up
     assert node.running
 
 

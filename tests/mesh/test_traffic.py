@@ -103,6 +103,7 @@ def test_large_packets_cross_a_lossy_way_in_small_units() -> None:
 # -------------------------------------------------------------------- renewal
 
 
+@pytest.mark.timeout(60)  # 24,000 packets
 def test_renewing_keys_under_traffic_loses_nothing() -> None:
     simulation = formed(2, settings=SHORT_SESSIONS)
     flows = [

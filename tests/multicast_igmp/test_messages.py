@@ -1,4 +1,4 @@
-"""IGMP and MLD packets: read as the RFCs say, and as scapy builds them; built as scapy reads them."""
+"""IGMP and MLD packets: read as the RFCs say and as scapy builds them, built as scapy reads."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ sources4 = st.integers(0x0A000000, 0x0AFFFFFF).map(IPv4Address)
 sources6 = st.binary(min_size=14, max_size=14).map(lambda rest: IPv6Address(b"\xfd\x42" + rest))
 
 
-def records_of(groups: st.SearchStrategy, sources: st.SearchStrategy) -> st.SearchStrategy:  # type: ignore[type-arg]
+def records_of(groups: st.SearchStrategy, sources: st.SearchStrategy) -> st.SearchStrategy:
     several = st.lists(sources, max_size=5).map(tuple)
     return st.lists(st.builds(Record, st.sampled_from(KINDS), groups, several), max_size=6)
 

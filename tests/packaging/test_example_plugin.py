@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROJECTS = (
     ROOT / "core",
+    ROOT / "plugins" / "multicast_igmp",
     ROOT / "plugins" / "tun_linux",
     ROOT / "plugins" / "transport_udp",
     ROOT / "tests" / "packaging" / "example_plugin",
@@ -140,6 +141,11 @@ def test_a_strangers_plugin_is_installed_used_and_removed(installation: Installa
 
 
 def test_wheels_say_that_they_are_typed(installation: Installation) -> None:
-    for package in ("tunmesh", "tunmesh_tun_linux", "tunmesh_transport_udp"):
+    for package in (
+        "tunmesh",
+        "tunmesh_multicast_igmp",
+        "tunmesh_tun_linux",
+        "tunmesh_transport_udp",
+    ):
         (marker,) = installation.folder.glob(f"lib/*/site-packages/{package}/py.typed")
         assert marker.read_bytes() == b""

@@ -52,6 +52,10 @@ class Listener:
     ) -> None:
         self.close()
 
+    def block(self, source: str) -> None:
+        """Want no more of a source (EXCLUDE mode)."""
+        self._membership.block(ip_address(source))
+
     def close(self) -> None:
         """Leave the group."""
         self.socket.close()
@@ -107,7 +111,8 @@ class Talker:
         while True:
             text = f"{what} {number}"
             number += 1
-            self.say(group, text)
+            with contextlib.suppress(OSError):  # the device has no routes yet
+                self.say(group, text)
             with contextlib.suppress(TimeoutError):
                 select.select([listener.socket], [], [], 0.02)
             listener.read()

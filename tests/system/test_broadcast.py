@@ -127,12 +127,14 @@ def test_a_storm_is_limited(meshes: MeshFactory) -> None:
     mesh = make(meshes, options={"a": {"broadcast_rate": 50}})
     listeners = Listeners(mesh)
     try:
-        for number in range(1000):
+        for number in range(400):
             listeners.send("a", WHOLE, f"{number}".encode())
+            if number % 40 == 39:
+                time.sleep(0.02)  # the device's queue is not what limits
         found = listeners.received()
-        assert 50 <= len(found["b"]) <= 100
+        assert 50 <= len(found["b"]) <= 80  # so many at once, and some while they are sent
         limited = mesh["a"].drops()["rate_limited"]
-        assert limited == 1000 - len(found["b"])
+        assert limited == 400 - len(found["b"])
         time.sleep(0.2)
         listeners.send("a", LOCAL, b"afterwards")
         assert (b"afterwards", "10.42.1.1") in listeners.received()["b"]

@@ -84,10 +84,12 @@ def test_an_address_by_hand_is_announced_at_once(meshes: MeshFactory) -> None:
         began = time.monotonic()
         a.host.ip("address", "del", f"{address}/{length}", "dev", "tun1")
         eventually(
-            lambda address=address: not any(  # type: ignore[misc]
-                address in peer["addresses"]
-                for node in (b, c)
-                for peer in node.status()["peers"]
+            lambda address=address: (
+                not any(  # type: ignore[misc]
+                    address in peer["addresses"]
+                    for node in (b, c)
+                    for peer in node.status()["peers"]
+                )
             ),
             1 * PATIENCE,
             f"{address} is gone",

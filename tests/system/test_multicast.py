@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
+from tests.multicast_igmp.packets import igmp3
 from tests.system.conftest import MeshFactory
 from tests.system.groups import (
+    DEVICE,
     IGMP,
+    PORT,
     Listener,
     Talker,
     group_of,
     meshed,
+    queried,
     wait_for_members,
 )
-from tests.system.lab import eventually
-from tests.system.node import PATIENCE, Mesh
+from tests.system.lab import Host, eventually
+from tests.system.node import PATIENCE, TUNMESH, Mesh
 from tests.system.test_operation import tunmesh
+from tunmesh_multicast_igmp.messages import Record, RecordType
 
 GROUPS = ("239.1.2.3", "ff15::1234")
 NAMES = "abcde"
@@ -120,7 +130,7 @@ def test_the_commands_show_groups(mesh: Mesh, programs: ExitStack) -> None:
     wait_for_members(mesh["a"], "232.1.1.1", "c")
     wait_for_members(mesh["a"], "239.1.2.3", "b")
     table = tunmesh("groups", "--socket", mesh["a"].socket).splitlines()
-    assert table[0].split() == "GROUP SOURCES LOCAL MEMBERS SENT COPIES LIMITED".split()
+    assert table[0].split() == ["GROUP", "SOURCES", "LOCAL", "MEMBERS", "SENT", "COPIES", "LIMITED"]
     assert table[1].split()[:4] == ["232.1.1.1", mesh["a"].overlay4, "no", "c(10.42.1.1)"]
     assert table[2].split()[:4] == ["239.1.2.3", "any", "no", "b"]
     shown = json.loads(tunmesh("groups", "--json", "--socket", mesh["b"].socket))
@@ -132,3 +142,151 @@ def test_the_commands_show_groups(mesh: Mesh, programs: ExitStack) -> None:
     assert status["policies"]["igmp"]["own_groups"] == 1
     routes = [route for route in status["routes"] if route["kind"] == "multicast"]
     assert {route["source"] for route in routes} == {"igmp"}
+
+
+@pytest.mark.parametrize(("group", "family"), [("239.5.5.5", 0), ("ff15::5", 1)])
+def test_an_unwanted_source_is_not_carried(
+    mesh: Mesh, programs: ExitStack, group: str, family: int
+) -> None:
+    a, b, c = (mesh[name] for name in "abc")
+    listener = programs.enter_context(Listener(c, group))
+    listener.block(b.overlay[family])
+    talkers = [programs.enter_context(Talker(node)) for node in (a, b)]
+    eventually(
+        lambda: (
+            [m["sources"] for m in group_of(b, group).get("memberships", [])]
+            == [[b.overlay[family]]]
+        ),
+        1,
+        "b knows that it is not wanted",
+    )
+    for _ in range(20):
+        talkers[1].say(group, "from b")
+    talkers[0].say_until(group, listener, 1.0, "from a")
+    eventually(lambda: b.drops()["no_group"] >= 20, 1, "b sends nothing")
+    assert group_of(b, group).get("replicas", 0) == 0
+    assert listener.sources == {a.overlay[family]}
+
+
+def test_hosts_of_old_versions_are_members(meshes: MeshFactory, programs: ExitStack) -> None:
+    mesh = meshes("a", "b", "c", "d")
+    for name in "abcd":
+        mesh.add(name, [mesh.lab["a"].url()], options=IGMP)
+    for name, version in (("b", "2"), ("c", "1")):
+        mesh.lab[name].sysctl("net/ipv4/conf/all/force_igmp_version", version)
+        mesh.lab[name].sysctl("net/ipv6/conf/all/force_mld_version", "1")
+    meshed(mesh)
+    talker = programs.enter_context(Talker(mesh["a"]))
+    for group in GROUPS:
+        listeners = [programs.enter_context(Listener(mesh[name], group)) for name in "bcd"]
+        for listener in listeners:
+            talker.say_until(group, listener, 1.0, f"to {group}")
+        listeners[0].close()
+        # IGMPv1 has no leave: its groups expire.
+        wait_for_members(mesh["a"], group, "c", "d")
+
+
+def test_a_foreign_query_does_not_make_the_host_forget_sources_for_good(
+    meshes: MeshFactory, programs: ExitStack
+) -> None:
+    # A kernel takes from a v3 query for how long it believes in older queriers: 2 * 2 + 0.5 s.
+    quick = {"plugins": {**IGMP["plugins"], "igmp": {"query_interval": "2s"}}}
+    mesh = meshes("a", "b", "c")
+    for name in "abc":
+        mesh.add(name, [mesh.lab["a"].url()], options=quick)
+    meshed(mesh)
+    a, b, c = (mesh[name] for name in "abc")
+    listener = programs.enter_context(Listener(c, "232.1.1.1", sources=[a.overlay4]))
+    talker = programs.enter_context(Talker(a))
+    talker.say_until("232.1.1.1", listener, 1.0, "before")
+    queried(b, 2)  # from another node: it does not cross the mesh
+    time.sleep(0.5)
+    assert "V2" not in igmp_mode(c.host)
+    queried(c, 2)  # from a router on the same host
+    eventually(lambda: "V2" in igmp_mode(c.host), 2, "the host believes the query")
+    eventually(lambda: "V3" in igmp_mode(c.host), 15, "and returns to version 3")
+    talker.say_until("232.1.1.1", listener, 3.0, "after")
+    assert group_of(a, "232.1.1.1")["sources"] == [a.overlay4]
+
+
+def igmp_mode(host: Host) -> str:
+    """The line of the device in ``/proc/net/igmp``."""
+    lines = host.inside(lambda: Path("/proc/thread-self/net/igmp").read_text()).splitlines()
+    return next(line for line in lines if DEVICE in line)
+
+
+@pytest.mark.parametrize("strictness", ["0", "1", "2"])
+def test_members_senders_and_nodes_may_die_and_come_back(
+    meshes: MeshFactory, programs: ExitStack, strictness: str
+) -> None:
+    mesh = meshes("a", "b")
+    for name in "ab":
+        for interface in ("all", "default"):
+            mesh.lab[name].sysctl(f"net/ipv4/conf/{interface}/rp_filter", strictness)
+        mesh.add(name, [mesh.lab["a"].url()], options=IGMP)
+    meshed(mesh)
+    a, b = mesh["a"], mesh["b"]
+    group = "239.1.2.3"
+    # A program that stays: it joins again when the device is a new one.
+    stays = b.host.popen(*TUNMESH, "multicast", "join", group, "--port", PORT, "--device", DEVICE,
+                         "--json", stdout=subprocess.PIPE)  # fmt: skip
+    wait_for_members(a, group, "b", within=10)
+    talker = programs.enter_context(Talker(a))
+    with Listener(b, group) as listener:
+        talker.say_until(group, listener, 1.0, "first member")
+    with Listener(b, group) as listener:
+        talker.say_until(group, listener, 1.0, "member anew")
+    for node in (b, a):
+        node.kill()
+        began = node.start()
+        eventually(node.ready, 10, "up again")
+        with Listener(b, group) as listener, Talker(a) as again:
+            again.say_until(group, listener, 3.0, f"after {node.name}")
+        print(f"traffic {time.monotonic() - began:.2f} s after the start of {node.name}")  # noqa: T201
+    wait_for_members(a, group, "b", within=5)
+    send = [*TUNMESH, "multicast", "send", group, "--port", PORT, "--count", "100", "--rate", "200"]
+    a.host.run(*send)
+    time.sleep(0.5)
+    stays.terminate()
+    output, _ = stays.communicate(timeout=10)
+    (sender,) = json.loads(output)["senders"]
+    assert (sender["received"], sender["lost"], sender["duplicates"]) == (100, 0, 0)
+
+
+def test_a_flood_of_multicast_leaves_unicast_alone(mesh: Mesh, programs: ExitStack) -> None:
+    a, b = mesh["a"], mesh["b"]
+    listeners = [programs.enter_context(Listener(mesh[name], "239.1.2.3")) for name in "bcd"]
+    talker = programs.enter_context(Talker(a))
+    talker.say_until("239.1.2.3", listeners[0], 1.0, "first")
+    rate = ("--rate", "10000", "--count", "50000", "--size", "200")
+    flood = a.host.popen(
+        *TUNMESH, "multicast", "send", "239.1.2.3", "--port", PORT, *rate, stdout=subprocess.DEVNULL
+    )
+    pings = a.host.run("ping", "-q", "-i", "0.01", "-c", "400", b.overlay4, timeout=30)
+    flood.terminate()
+    flood.wait()
+    lost = float(re.search(r"([0-9.]+)% packet loss", pings).group(1))  # type: ignore[union-attr]
+    assert lost < 1.0, pings
+    shown = group_of(a, "239.1.2.3")
+    print(f"ping loss {lost} %, {shown['packets']} sent, {shown['rate_limited']} limited")  # noqa: T201
+    assert a.drops()["rate_limited"] == shown["rate_limited"] > 0
+
+
+def test_a_hundred_thousand_groups_harm_nobody(mesh: Mesh, programs: ExitStack) -> None:
+    a, b, c = (mesh[name] for name in "abc")
+    listener = programs.enter_context(Listener(c, "239.1.2.3"))
+    talker = programs.enter_context(Talker(a))
+    talker.say_until("239.1.2.3", listener, 1.0, "before")
+    with b.host.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, DEVICE.encode())
+        for first in range(0, 100_000, 100):
+            groups = (IPv4Address(0xEF800000 + first + n) for n in range(100))
+            records = [Record(RecordType.TO_EX, group) for group in groups]
+            raw.sendto(igmp3(*records, source=b.overlay4), ("224.0.0.22", 0))
+            time.sleep(0.001)
+    eventually(lambda: b.status()["policies"]["igmp"]["refused"] > 90_000, 10, "b refuses")
+    assert b.status()["policies"]["igmp"]["own_groups"] == 1024
+    eventually(lambda: a.status()["policies"]["igmp"]["groups"] == 1025, 5, "a knows the others")
+    talker.say_until("239.1.2.3", listener, 1.0, "after")
+    talker.say("239.128.0.5", "to b")
+    eventually(lambda: group_of(a, "239.128.0.5")["replicas"] == 1, 1, "b is a member")

@@ -77,6 +77,11 @@ def test_a_zone_is_a_name_or_a_number() -> None:
     assert parse_endpoint(format_endpoint(literal.address)) == literal
 
 
+def test_addresses_of_two_parts_as_anyio_resolves_them() -> None:
+    assert format_endpoint(("fd99::1", 4567)) == "udp://[fd99::1]:4567"
+    assert format_endpoint(("fe80::1%lo", 4567)) == "udp://[fe80::1%lo]:4567"
+
+
 def test_parts_of_urls() -> None:
     assert split_url("udp://lb.example.com:443/") == ("lb.example.com", 443)
     assert split_authority("[::]:0") == ("::", 0)

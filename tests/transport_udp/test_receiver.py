@@ -118,12 +118,24 @@ def test_empty_datagrams_are_nothing(bench: Bench) -> None:
     assert bench.read() == [b"x" * SIZE]
 
 
-def test_a_larger_datagram_ends_batches(bench: Bench) -> None:
+def test_a_few_larger_datagrams_are_taken_too(bench: Bench) -> None:
     bench.settle()
-    bench.send([bytes(SIZE + 1)])
-    assert bench.read() == [bytes(SIZE)], "cut: one loss, at the change of the path's size"
-    bench.send([bytes(SIZE + 1)] * 3)
-    assert bench.read() == [bytes(SIZE + 1)] * 3
+    rng = random.Random(1)
+    sizes = [SIZE] * 20 + [SIZE + 1, SIZE, SIZE + 2000, SIZE + 2048, 5, SIZE + 1] + [SIZE] * 20
+    datagrams = [rng.randbytes(size) for size in sizes]
+    bench.send(datagrams)
+    assert bench.read() == datagrams
+    assert bench.counts["receive_batched"] == 1
+
+
+@pytest.mark.parametrize(("size", "count"), [(SIZE + 1, 9), (SIZE + 2049, 1)])
+def test_when_larger_datagrams_are_usual_batches_end(bench: Bench, size: int, count: int) -> None:
+    bench.settle()
+    bench.send([bytes(size)] * count)
+    cut = min(size, SIZE + 2048)  # one loss, at the change of the path's size
+    assert bench.read() == [bytes(cut)] * count
+    bench.send([bytes(size)] * 3)
+    assert bench.read() == [bytes(size)] * 3
 
 
 def test_joining_is_tried_again_now_and_then(bench: Bench) -> None:

@@ -108,7 +108,7 @@ async def test_frames_that_come_one_by_one_are_read_singly(tun: LinuxTun) -> Non
 
 async def test_many_frames_are_looked_for_again(tun: LinuxTun) -> None:
     send("10.77.5.5", *[b"x"] * 40)
-    counts = []
+    counts: list[int] = []
     while sum(counts) < 40:
         counts.append(len(frames(tun)))
     assert max(counts) > 20

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ from tunmesh_tun_linux.hostnet import (
     GSO_MAX_SIZE,
     ROUTE_PROTOCOL,
     HostNet,
-    connected_networks,
     forwards,
+    underlay_addresses,
 )
 from tunmesh_tun_linux.rules import PROTOCOL, TABLE
 from tunmesh_tun_linux.tunfd import open_tun
@@ -221,11 +222,11 @@ def rules(family: int) -> list[str]:
         ]
 
 
-def device_of(target: str, mark: int = 0) -> str:
+def device_of(target: str, **more: object) -> str:
     """The device by which packets to an address leave."""
     with IPRoute() as netlink:
         try:
-            (route,) = netlink.route("get", dst=target, mark=mark)
+            (route,) = netlink.route("get", dst=target, **more)
         except NetlinkError:
             return ""
         return socket.if_indextoname(route.get_attr("RTA_OIF"))
@@ -248,14 +249,22 @@ def test_a_default_route_leaves_the_mesh_itself_alone(host: HostNet) -> None:
         (ipaddress.ip_interface("10.77.0.1/16"), ipaddress.ip_interface("fd77::1/32")),
         routes=(ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")),
         mark=7,
+        underlay=underlay_addresses(DEVICE),
     )
     for _ in range(2):  # applying again changes nothing
         host.apply(wanted)
-        assert rules(socket.AF_INET) == [f"{TABLE - 1} table 254", f"{TABLE} table {TABLE}"]
-        assert rules(socket.AF_INET6) == rules(socket.AF_INET)
+        first, last = f"{TABLE - 2} table 254", f"{TABLE} table {TABLE}"
+        assert rules(socket.AF_INET) == [first, f"{TABLE - 1} table 254", last]
+        assert rules(socket.AF_INET6) == [first, last]
         assert device_of("203.0.113.1") == DEVICE
         assert device_of("203.0.113.1", mark=7) == "eth0"
+        assert device_of("203.0.113.1", src="198.51.100.1") == "eth0"
         assert device_of("198.51.100.7") == "eth0"  # what is more specific comes first
+    with IPRoute() as netlink:  # the host gets one more address
+        index = socket.if_nametoindex("eth0")
+        netlink.addr("add", index=index, address="192.0.2.1", prefixlen=24)
+    host.apply(replace(wanted, underlay=underlay_addresses(DEVICE)))
+    assert len(rules(socket.AF_INET)) == 4
     host.apply(config("10.77.0.1/16 fd77::1/32"))
     assert rules(socket.AF_INET) == rules(socket.AF_INET6) == []
     assert device_of("203.0.113.1") == "eth0"
@@ -269,10 +278,10 @@ def test_no_rules_are_left(host: HostNet) -> None:
     assert not rules(socket.AF_INET)
 
 
-def test_the_networks_that_the_host_is_connected_to(host: HostNet) -> None:
+def test_the_addresses_of_other_interfaces(host: HostNet) -> None:
     underlay()
     host.apply(config("10.77.0.1/16 fd77::1/32"))
-    assert list(map(str, connected_networks(DEVICE))) == ["198.51.100.0/24"]
+    assert list(map(str, underlay_addresses(DEVICE))) == ["198.51.100.1/24"]
 
 
 @pytest.mark.parametrize(

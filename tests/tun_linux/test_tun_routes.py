@@ -25,10 +25,10 @@ def config(
 
 
 def described(routes: set[KernelRoute]) -> set[str]:
-    return {
-        f"{'broadcast ' * route.broadcast}{'apart ' * route.apart}{route.prefix} from {route.source}"
-        for route in routes
-    }
+    def kind(route: KernelRoute) -> str:
+        return f"{'broadcast ' * route.broadcast}{'apart ' * route.apart}"
+
+    return {f"{kind(route)}{route.prefix} from {route.source}" for route in routes}
 
 
 def test_networks_with_their_broadcast() -> None:

@@ -89,7 +89,7 @@ class TransportNodeContext(NodeContext):
 
     def issue_token(self, kind: TokenKind, claims: Mapping[str, str | int]) -> IssuedToken:
         """Sign a token with the mesh secret."""
-        return self.tokens.issue(kind, claims)
+        return IssuedToken(*self.tokens.issue(kind, claims))
 
     def verify_token(
         self,

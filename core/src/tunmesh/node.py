@@ -58,6 +58,7 @@ from tunmesh.privileges import (
     find_account,
     forbid_core_dumps,
     hand_over,
+    import_early,
 )
 from tunmesh.privileges.threads import drop_everything
 from tunmesh.reactor import reactor
@@ -125,6 +126,7 @@ class Node:
             )
         self._boot_id = os.urandom(8)
         self._mark = UNDERLAY_MARK if any_default(config.routing.accept_subnets) else 0
+        self._underlay: tuple[Interface, ...] = ()
         self._refused: set[tuple[str, Network, str]] = set()
         self._applied: DeviceConfig | None = None
         self._started = now()
@@ -160,16 +162,14 @@ class Node:
             backend, self._tun = await self._open_tun(stack)
             self._mesh = self._make_mesh()
             await self._open_providers(stack)
-            self._mesh.forwarding.set_underlay(await self._tun.underlay_networks())
+            await self._look_around()
             await self._tun.apply(self._device_config())
             await self._open_transports(stack)
             await self._open_policies(stack)
             handlers = {"status": lambda _: self._status(backend), "stop": self._stop_command}
             path = socket_path(self._config.admin.socket, self._tun.name)
-            await tasks.start(functools.partial(serve, owner=self._user), path, handlers)
-            if self._account is not None:
-                await drop_everything(self._account)
-                log.info("privileges given up user=%s", self._account.name)
+            listen = functools.partial(serve, owner=self._user, opened=self._give_up_privileges)
+            await tasks.start(listen, path, handlers)
             self._announce()
             for name, group in self._config.bootstrap.items():
                 draw = functools.partial(group.interval.draw, self._mesh.rng)
@@ -178,7 +178,9 @@ class Node:
             self._device_watch = self.reactor.watch(self._tun.fileno(), self._read_device)
             stack.callback(self._device_watch.close)
             tasks.start_soon(self._timer)
-            tasks.start_soon(self._apply)
+            applying = anyio.CancelScope()
+            stack.callback(applying.cancel)  # before the device is closed
+            tasks.start_soon(self._apply, applying)
             info = self._info()
             for warning in self._warnings():
                 log.warning("%s", warning)
@@ -191,6 +193,11 @@ class Node:
             self._plugins.notify_node_stopping(info)
             self._mesh.stop()
             await anyio.sleep(_GOODBYE)
+
+    async def _give_up_privileges(self) -> None:
+        if self._account is not None:
+            await drop_everything(self._account)
+            log.info("privileges given up user=%s", self._account.name)
 
     def stop(self) -> None:
         """Stop in order."""
@@ -402,7 +409,14 @@ class Node:
             routes=(*forwarding.kernel_routes(), *self._mesh.policies.device_routes()),
             broadcasts=forwarding.broadcasts(),
             mark=self._mark,
+            underlay=self._underlay if self._mark else (),
         )
+
+    async def _look_around(self) -> None:
+        """See what other networks this host is connected to."""
+        self._underlay = await self._tun.underlay_addresses()
+        networks = dict.fromkeys(address.network for address in self._underlay)
+        self._mesh.forwarding.set_underlay(tuple(networks))
 
     def _report_refused(self) -> None:
         """Tell of announcements that are not accepted, each once as long as it lasts."""
@@ -424,16 +438,20 @@ class Node:
             if not self._tun.forwards(subnet.prefix.version)
         ]
 
-    async def _apply(self) -> None:
+    async def _apply(self, scope: anyio.CancelScope) -> None:
+        with scope:
+            await self._keep_applied()
+
+    async def _keep_applied(self) -> None:
         """Keep the host's configuration in step with the mesh."""
         applied: DeviceConfig | None = None
         while True:
             await self._apply_wanted.wait()
             self._apply_wanted = anyio.Event()
             try:
-                self._mesh.forwarding.set_underlay(await self._tun.underlay_networks())
+                await self._look_around()
             except TunmeshError as error:
-                log.warning("networks of this host unknown error=%s", error)
+                log.warning("addresses of this host unknown error=%s", error)
             wanted = self._device_config()
             self._report_refused()
             if wanted == applied:
@@ -634,6 +652,8 @@ def run_command(args: argparse.Namespace) -> int:
         raise ConfigErrors(problems)
     plugins.require("tun", "transport")
     account = find_account(config.node.user) if config.node.user else None
+    if account is not None:
+        import_early()
     forbid_core_dumps()  # they would hold keys
     node = Node(config, plugins, secrets, account)
     for warning in warnings:

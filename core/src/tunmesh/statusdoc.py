@@ -82,9 +82,9 @@ def build(
         drops=dict(mesh.drops),
         handshakes=dict(mesh.handshakes.counters),
         transports={
-            transport.name: transport.statistics()
-            for transport in (*mesh.carriers.transports, mesh.relaying)
+            transport.name: transport.statistics() for transport in mesh.carriers.transports
         },
+        relay=mesh.relaying.statistics(),
         policies=mesh.policies.statistics(),
         conflicts=tuple(
             f"{conflict.address}: held by {names.get(conflict.holder, conflict.holder)}, "

@@ -22,7 +22,17 @@ def test_the_version(run: Run) -> None:
 def test_help_lists_the_commands(run: Run) -> None:
     code, out, err = run("--help")
     assert (code, err) == (0, "")
-    for command in ("run", "status", "peers", "routes", "stop", "plugins", "config", "secret"):
+    for command in (
+        "run",
+        "status",
+        "peers",
+        "routes",
+        "groups",
+        "stop",
+        "plugins",
+        "config",
+        "secret",
+    ):
         assert f"\n    {command} " in out
     assert "Selected plugins may add commands" in out
 

@@ -53,13 +53,37 @@ def test_addresses_inside_the_networks_and_link_local_ones(address: str) -> None
             "10.42.1.1/8",
             "the local subnet 10.0.0.0/8 reaches beyond mesh.networks 10.42.0.0/16",
         ),
-        ("auto", '"auto" is not supported yet: write an address and length'),
-        ("auto/24", '"auto/24" is not supported yet: write an address and length'),
+        ("auto/", '"auto/" is neither "auto" nor "auto/N" with N from 1 to 32'),
+        ("auto/33", '"auto/33" is neither "auto" nor "auto/N" with N from 1 to 32'),
+        ("auto/0", '"auto/0" is neither "auto" nor "auto/N" with N from 1 to 32'),
+        ("auto/x", '"auto/x" is neither "auto" nor "auto/N" with N from 1 to 32'),
+        (
+            "auto/8",
+            'the local subnet of "auto/8" reaches beyond mesh.networks 10.42.0.0/16',
+        ),
     ],
 )
 def test_other_addresses_are_refused(address: str, message: str) -> None:
     assert check(mesh__networks=NETWORKS, node__addresses=[address]) == [
         f"node.addresses[0]: {message}"
+    ]
+
+
+@pytest.mark.parametrize("address", ["auto", "auto/16", "auto/24", "auto/32"])
+def test_addresses_that_the_node_finds_itself(address: str) -> None:
+    assert check(mesh__networks=NETWORKS, node__addresses=[address, "10.42.1.1/24"]) == []
+
+
+def test_auto_with_a_length_is_for_ipv4() -> None:
+    assert check(mesh__networks=["fd42::/48"], node__addresses=["auto"]) == []
+    assert check(mesh__networks=["fd42::/48"], node__addresses=["auto/24"]) == [
+        'node.addresses[0]: "auto/24" is for IPv4, of which mesh.networks has none: write "auto"'
+    ]
+
+
+def test_auto_is_named_once() -> None:
+    assert check(mesh__networks=NETWORKS, node__addresses=["auto", "auto/24"]) == [
+        'node.addresses[1]: "auto" is named more than once: it covers every network'
     ]
 
 

@@ -49,6 +49,10 @@ class Bench:
         probes, self.probes = self.probes, []
         return [path for path, _ in probes]
 
+    def endpoints(self) -> list[str]:
+        """The endpoints that were probed."""
+        return [path.handle.endpoint for path, _ in self.probes]
+
     def answer(self, path: Path, now: float) -> None:
         """Let the last probe of a path be answered."""
         token = [body for probed, body in self.probes if probed is path][-1]
@@ -302,7 +306,11 @@ def test_a_path_that_answers_takes_over_from_one_that_does_not(
     bench.paths.choose(0.0, "first")
     second = bench.path("second", rtt=0.5, state="up")
     first.unanswered = unanswered
+    first.answered_at = second.answered_at = 0.0  # from before it fell silent
     bench.paths.choose(1.0, "better")
+    assert bench.paths.active is first
+    second.answered_at = 1.5
+    bench.paths.choose(1.6, "better")
     assert bench.paths.active is (second if changes else first)
 
 
@@ -323,7 +331,12 @@ def test_a_silent_path_is_left_while_another_answers(bench: Bench) -> None:
     for _ in range(3):
         bench.paths.probe_due(bench.paths.next_deadline(), busy=True)
         assert bench.paths.active is first
-    bench.paths.probe_due(bench.paths.next_deadline(), busy=True)
+    bench.probed()
+    now = bench.paths.next_deadline()
+    bench.paths.probe_due(now, busy=True)
+    assert bench.paths.active is first
+    assert sorted(bench.endpoints()) == ["test://first", "test://second"]  # is it alive?
+    bench.answer(second, now + 0.01)
     assert (bench.paths.active, bench.paths.reason) == (second, "no answer")
     assert first.state == "up"
 

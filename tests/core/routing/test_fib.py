@@ -349,3 +349,57 @@ def test_every_verdict_is_peers_or_a_counted_reason(
         assert found in DROP_REASONS if isinstance(found, str) else {*found} <= {A, B, C}
     verdict = fib.outside(peer, source, destination)
     assert verdict is None or verdict in DROP_REASONS
+
+
+def test_broadcasts_that_are_switched_off_are_told_from_what_is_misrouted() -> None:
+    for destination in ("255.255.255.255", "10.42.1.255", "10.42.255.255"):
+        source, target = packed("10.42.1.2"), packed(destination)
+        assert table(*BROADCASTS).outside(A, source, target) is None
+        assert table().outside(A, source, target) == "broadcast_disabled"
+        assert table().is_broadcast(target)
+    assert table().outside(A, packed("10.42.1.2"), packed("10.42.2.255")) == "misrouted"
+    assert not table().is_broadcast(packed("10.42.2.255"))
+
+
+def test_all_broadcasts_have_one_limit() -> None:
+    fib = table(Route(ip_network("10.42.1.255/32"), "broadcast", (A,), limit=7))
+    assert fib.limit(packed("10.42.1.255")) == fib.limit(packed("255.255.255.255")) == 7
+    assert fib.limit(packed("239.1.2.3")) == 0
+
+
+def shared_table(*backups: Route) -> Fib:
+    return Fib(
+        ROUTES,
+        addresses=[ip_interface("10.42.1.1/24")],
+        subnets=[ip_network("172.16.0.0/24")],
+        networks=[ip_network("10.42.0.0/16")],
+        backups=backups,
+    )
+
+
+@pytest.mark.parametrize(
+    ("peer", "source", "verdict"),
+    [
+        (B, "192.168.9.9", None),  # it announces that subnet too
+        (A, "192.168.9.9", None),
+        (C, "192.168.9.9", "spoofed_source"),
+        (A, "192.168.5.9", "spoofed_source"),  # of a longer prefix
+        (B, "192.168.5.9", None),
+        (C, "172.16.0.9", "spoofed_source"),  # behind this node itself
+        (C, "10.42.1.1", "spoofed_source"),
+        (C, "10.42.1.2", "spoofed_source"),  # another node's address
+        (C, "10.42.9.9", None),
+        (B, "10.42.9.9", None),
+    ],
+)
+def test_who_announces_a_subnet_may_send_from_it_though_another_is_used(
+    peer: str, source: str, verdict: str | None
+) -> None:
+    fib = shared_table(
+        route("192.168.0.0/16", "subnet", B),
+        route("172.16.0.0/24", "subnet", C),
+        route("10.42.9.0/24", "subnet", B),
+        route("10.42.1.2/32", "address", C),
+    )
+    assert fib.outside(peer, packed(source), packed("10.42.1.1")) == verdict
+    assert fib.inside(packed("10.42.1.1"), packed("192.168.9.9")) == (A,)

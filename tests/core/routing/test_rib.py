@@ -99,3 +99,15 @@ def test_compile() -> None:
     rib.set_routes(A, [subnet(A)])
     fib = rib.compile(addresses=[], networks=[], subnets=[ip_network("10.0.0.0/8")])
     assert fib.inside(bytes([10, 0, 0, 1]), bytes([192, 168, 7, 1])) == (A,)
+
+
+def test_backups_are_what_is_not_in_force() -> None:
+    rib = Rib()
+    first = Route(ip_network("192.168.7.0/24"), "subnet", ("a",), 5)
+    second = Route(ip_network("192.168.7.0/24"), "subnet", ("b",), 10)
+    group = Route(ip_network("239.0.0.0/8"), "multicast", ("c",))
+    rib.set_routes("a", [first])
+    rib.set_routes("b", [second, group])
+    assert rib.backups() == (second,)
+    rib.remove("a")
+    assert rib.backups() == ()

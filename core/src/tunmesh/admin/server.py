@@ -40,6 +40,7 @@ async def serve(
     handlers: Mapping[str, Handler],
     *,
     owner: tuple[int, int] | None = None,
+    opened: Callable[[], Awaitable[None]] | None = None,
     timeout: float = TIMEOUT,  # noqa: ASYNC109  # of each step, not of this call
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -52,6 +53,7 @@ async def serve(
         handlers: By command; called with the whole request. What they raise is answered.
         owner: The uid and gid that the socket is given, with its directory if that is made here;
             for a process that turns into that user.
+        opened: What remains to be done once it listens, before the first request is answered.
         timeout: Seconds for each step of an exchange.
         task_status: Tells that the socket listens.
 
@@ -62,6 +64,8 @@ async def serve(
     try:
         async with anyio.create_task_group() as tasks:
             server = _Server(handlers, timeout)
+            if opened is not None:
+                await opened()
             task_status.started()
             while True:
                 await anyio.wait_readable(listener)

@@ -148,6 +148,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     #: Handshakes by result, and what each transport and each routing policy counts.
     handshakes: dict[str, int] = {}
     transports: dict[str, dict[str, int]] = {}
+    #: What was carried between other nodes.
+    relay: dict[str, int] = {}
     policies: dict[str, dict[str, int]] = {}
     #: Addresses that two nodes claim, one readable line each.
     conflicts: tuple[str, ...] = ()

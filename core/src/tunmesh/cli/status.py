@@ -108,7 +108,21 @@ def overview(status: Status) -> list[str]:
 
 def peer_table(peers: Sequence[PeerStatus]) -> list[str]:
     """The lines of ``tunmesh peers``: the active path, or the first, of each peer."""
-    rows = [["PEER", "STATE", "VIA", "ADDRESSES", "LINK", "REASON", "RTT", "MTU", "RECEIVED", "SENT", "SEEN"]]
+    rows = [
+        [
+            "PEER",
+            "STATE",
+            "VIA",
+            "ADDRESSES",
+            "LINK",
+            "REASON",
+            "RTT",
+            "MTU",
+            "RECEIVED",
+            "SENT",
+            "SEEN",
+        ]
+    ]
     for peer in sorted(peers, key=lambda peer: peer.name):
         link = next((link for link in peer.links if link.active), None) or next(
             iter(peer.links), None
@@ -126,6 +140,9 @@ def peer_table(peers: Sequence[PeerStatus]) -> list[str]:
             ]
         )
     return _columns(rows)
+
+
+_LINK_COLUMNS = ("LINK", "REASON", "RTT", "MTU")
 
 
 def _link_cells(link: LinkStatus | None) -> list[str]:
@@ -147,18 +164,18 @@ def route_table(status: Status) -> list[str]:
 def group_table(status: Status) -> list[str]:
     """The lines of ``tunmesh groups``: who wants what, and what this host sent."""
     rows = [["GROUP", "SOURCES", "LOCAL", "MEMBERS", "SENT", "COPIES", "LIMITED"]]
-    for group in status.groups:
-        rows.append(
-            [
-                group.group,
-                "any" if group.sources is None else _list(group.sources, ","),
-                "yes" if group.local else "no",
-                _list(map(_member, group.memberships), ",") if group.memberships else "-",
-                str(group.packets),
-                str(group.replicas),
-                str(group.rate_limited),
-            ]
-        )
+    rows += [
+        [
+            group.group,
+            "any" if group.sources is None else _list(group.sources, ","),
+            "yes" if group.local else "no",
+            _list(map(_member, group.memberships), ","),
+            str(group.packets),
+            str(group.replicas),
+            str(group.rate_limited),
+        ]
+        for group in status.groups
+    ]
     return _columns(rows)
 
 

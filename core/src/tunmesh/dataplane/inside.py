@@ -50,6 +50,9 @@ _MOST_STAGED = 64
 #: A packet that waited longer is of no use to TCP, which has sent it again.
 _STAGED_FOR = 2.0
 
+#: The hop of claimed packets, which need no route.
+_CLAIMED = GroupHop((), "no_group", 0, GroupTraffic())
+
 
 class Inside:
     """Reads the device and sends what it finds.
@@ -170,6 +173,7 @@ class Inside:
         """Send frames to each member of a group, but for what is claimed among them."""
         suspects = self.claims.suspects
         view = memoryview(items)
+        traffic, now = hop.traffic, self._clock()
         kept: list[memoryview] = []
         packets = size = offset = 0
         while offset < len(view):
@@ -189,18 +193,16 @@ class Inside:
                 _, header, segment = _GSO.unpack_from(view, packet - _VNET)
                 segments = -(-(end - packet - header) // (segment or 1)) or 1
                 more = (segments - 1) * header
-            packets += segments
-            size += end - packet + more
-            kept.append(view[offset:end])
+            if not hop.ports:
+                self._drops[hop.reason] += segments
+            elif not traffic.admit(segments, hop.limit, now):
+                self._drops["rate_limited"] += segments
+            else:
+                packets += segments
+                size += end - packet + more
+                kept.append(view[offset:end])
             offset = end
-        if not kept:
-            return
-        traffic = hop.traffic
-        if not hop.ports:
-            self._drops[hop.reason] += packets
-        elif not traffic.admit(packets, hop.limit, self._clock()):
-            self._drops["rate_limited"] += packets
-        else:
+        if kept:
             traffic.packets += packets
             traffic.bytes += size
             traffic.replicas += packets * len(hop.ports)
@@ -309,6 +311,8 @@ class Inside:
             source, destination = addresses_untrusted(packet)
         except BadPacket:
             return "unsupported"
+        if is_multicast(destination) and self.claims.find(packet) is not None:
+            return _CLAIMED  # not remembered: the flow may have other packets too
         fib = self._control.fib()
         peers = fib.inside(source, destination)
         reason = peers if isinstance(peers, str) else "peer_gone"

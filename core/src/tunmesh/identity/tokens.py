@@ -22,7 +22,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 from jwt import PyJWS
@@ -31,11 +31,11 @@ from jwt.utils import base64url_decode, base64url_encode
 
 from tunmesh.errors import BadToken, StaleToken
 from tunmesh.identity.replays import ReplayCache
-from tunmesh.interfaces.transport import IssuedToken, TokenKind
 
 if TYPE_CHECKING:
     from tunmesh.identity.secrets import Keyring, MeshKeys
 
+TokenKind: TypeAlias = Literal["request", "answer"]
 Claims: TypeAlias = dict[str, str | int]
 
 MAX_TOKEN = 4096
@@ -88,13 +88,16 @@ class Tokens:
         self._seen = ReplayCache(_REMEMBERED)
         self._seen_with_nonce = ReplayCache(2 * NONCE_PERIOD)
 
-    def issue(self, kind: TokenKind, claims: Mapping[str, str | int]) -> IssuedToken:
+    def issue(self, kind: TokenKind, claims: Mapping[str, str | int]) -> tuple[str, str]:
         """Sign a token.
 
         Args:
             kind: Of a request, or of the answer to one.
             claims: What it is bound to. A request is for any node of the mesh unless they have an
                 ``aud``; an answer needs one.
+
+        Returns:
+            The token and its id.
         """
         now = int(self._wall())
         token_id = secrets.token_urlsafe(_JTI_BYTES)
@@ -107,7 +110,7 @@ class Tokens:
             "bid": self._boot_id,
             **claims,
         }
-        return IssuedToken(_sign(kind, self._current, msgspec.json.encode(complete)), token_id)
+        return _sign(kind, self._current, msgspec.json.encode(complete)), token_id
 
     def verify(
         self,

@@ -28,9 +28,11 @@ class DeviceConfig:
         addresses: This node's own addresses, each with the prefix of its local subnet.
         networks: The mesh networks, which are routed into the device.
         routes: Further prefixes to route into the device (subnets behind other nodes, own options).
-            A default route must leave alone what carries `mark`, and more specific routes.
+            A default route must leave alone what carries `mark` or talks from an address in
+            `underlay`, and more specific routes.
         broadcasts: Broadcast addresses that the host sends to by the device, and receives.
         mark: Of the sockets that carry the mesh itself; 0 if they have none.
+        underlay: What `Tun.underlay_addresses` told.
     """
 
     addresses: tuple[Interface, ...] = ()
@@ -38,6 +40,7 @@ class DeviceConfig:
     routes: tuple[Network, ...] = ()
     broadcasts: tuple[ipaddress.IPv4Address, ...] = ()
     mark: int = 0
+    underlay: tuple[Interface, ...] = ()
 
 
 class TunContext(Context, Protocol):
@@ -129,8 +132,8 @@ class Tun(ABC):
             TunError: One line that says what the host refused.
         """
 
-    async def underlay_networks(self) -> tuple[Network, ...]:
-        """The networks that this host is connected to by other interfaces.
+    async def underlay_addresses(self) -> tuple[Interface, ...]:
+        """The addresses of this host on other interfaces, with the prefixes of their networks.
 
         Raises:
             TunError: The host refuses to tell.

@@ -2,10 +2,11 @@
 
 The best live path is active: by priority, then by whether it answers, then by round-trip time.
 Among equals the one in use stays. A path that died takes over again only after it has answered
-steadily for a while, longer if it dies often. When the peer moves, its datagrams come along a new path; that
-is proven first, then the old one gets a last chance to answer (a *duel*): who copies datagrams
-from another address, faster than the original, must not draw the traffic there. Nor who passes
-them on both ways: being faster is enough only for an endpoint that the peer itself announces.
+steadily for a while, longer if it dies often. When the peer moves, its datagrams come along a new
+path; that is proven first, then the old one gets a last chance to answer (a *duel*): who copies
+datagrams from another address, faster than the original, must not draw the traffic there. Nor who
+passes them on both ways: being faster is enough only for an endpoint that the peer itself
+announces.
 """
 
 from __future__ import annotations
@@ -177,7 +178,7 @@ class Paths:
         elif active.handle.transport.priority != path.handle.transport.priority:
             self.choose(now, "recovered" if path.deaths else "validated")
         elif not came_up:
-            self.choose(now, "better")
+            self.choose(now, "no answer" if active.suspect else "better")
         elif self._duel is None:
             self.ask(active, now)
             time = max(_DUEL, 3 * (active.rtt or 0.0))
@@ -285,8 +286,10 @@ class Paths:
         priority = path.handle.transport.priority - active.handle.transport.priority
         if priority:
             return priority > 0 and not path.unanswered and not path.on_trial(now)
-        if active.suspect and not path.unanswered:
-            return True
+        if path.unanswered:
+            return False
+        if active.suspect:  # what blocks it may block the other as well: see it answer first
+            return path.answered_at > active.answered_at + 2 * self._services.timing.path_probe
         if path.rtt is None or active.rtt is None or not self._announced(path.handle.endpoint):
             return False
         return path.rtt < _BETTER * active.rtt - _NOISE

@@ -13,24 +13,14 @@ from tunmesh.errors import BadPacket
 from tunmesh.peering.channel import Channel
 from tunmesh.peering.dialer import Dialer
 from tunmesh.peering.endpoints import Endpoints
-from tunmesh.peering.path import probe_reply_untrusted
 from tunmesh.peering.paths import Paths
 from tunmesh.peering.relayed import Relayed, is_relayed
+from tunmesh.peering.voice import Voice
 from tunmesh.session.session import Session
-from tunmesh.session.units import (
-    CONFIRM,
-    CONTROL,
-    ITEM_PREFIX,
-    PAD,
-    PROBE,
-    PROBE_REPLY,
-    TAG_SIZE,
-    item,
-)
+from tunmesh.session.units import CONFIRM, CONTROL, PAD, PROBE, PROBE_REPLY
 
 if TYPE_CHECKING:
     from tunmesh.interfaces.transport import PathHandle
-    from tunmesh.peering.path import Path
     from tunmesh.peering.services import Services
     from tunmesh.session.events import Remote
     from tunmesh.session.keypair import Keypair
@@ -71,14 +61,14 @@ class Peer:
         self.port = Port(node_id)
         self.session = Session(own_static, static, services.session_timing)
         self.channel = Channel(services.rng)
-        self.paths = Paths(services, self._send_probe, self._says)
+        self._voice = Voice(self.port, services.sealer)
+        self.paths = Paths(services, self._voice.probe, self._says)
         self.up = False
         self.wanted = True
         self.last_heard = now
         self.observed: str | None = None
         self._services = services
         self._boot_id = b""
-        self._overruns = 0
         self._endpoints = Endpoints(services.connect)
         self._dialer = Dialer(static, self._endpoints, self.paths, services)
         self._relayed = Relayed(self.paths, lambda: services.relays(self))
@@ -163,7 +153,7 @@ class Peer:
         if keypair.initiator:
             self.observed = remote.observed
             self._confirmed(keypair, handle, now)
-            self._send_item(handle, CONFIRM, b"")
+            self._voice.item(handle, CONFIRM, b"")
         else:  # nothing is committed before the peer has shown that it holds the keys
             self._confirming[keypair] = handle
             while len(self._confirming) > _MOST_CONFIRMING:
@@ -214,7 +204,7 @@ class Peer:
         """
         self.last_heard = now
         if kind == PROBE:
-            self._answer(keypair, handle, body)
+            self._voice.answer(keypair, handle, body)
             self._services.peer_heard(self, now)
             if self.paths.active is None:
                 self.paths.challenge(handle, now)
@@ -233,20 +223,6 @@ class Peer:
         elif kind not in (CONFIRM, PAD):
             raise BadPacket(f"item of unknown kind {kind}")
 
-    def _answer(self, keypair: Keypair, handle: PathHandle, probe: bytes) -> None:
-        """Answer a probe, with what was received so far."""
-        missed = max(keypair.replay.highest + 1 - keypair.rx_units, 0)
-        overruns = handle.transport.overruns()
-        reply = probe_reply_untrusted(
-            probe,
-            keypair.local_index,
-            keypair.rx_expected + missed,
-            keypair.rx_got,
-            overrun=overruns != self._overruns,
-        )
-        self._overruns = overruns
-        self._send_item(handle, PROBE_REPLY, reply)
-
     # ------------------------------------------------------------------ sending
 
     def send(self, message: bytes, now: float) -> None:
@@ -260,32 +236,8 @@ class Peer:
             self.paths.ask(path, now)
 
     def _send_control(self, now: float) -> None:
-        """Send what the channel has; small bodies share a datagram."""
-        active = self.paths.active
-        if active is None:
-            return
-        room = active.slice_size - TAG_SIZE
-        items = b""
-        for body in self.channel.bodies_to_send(now):
-            more = item(CONTROL, body)
-            if items and len(items) + len(more) > room:
-                self._send_items(active.handle, items, active.slice_size)
-                items = b""
-            items += more
-        if items:
-            self._send_items(active.handle, items, active.slice_size)
-
-    def _send_probe(self, path: Path, body: bytes) -> None:
-        self._send_item(path.handle, PROBE, body)
-
-    def _send_item(self, handle: PathHandle, kind: int, body: bytes) -> None:
-        """Send an item that fits one datagram, or that shall see whether it does."""
-        self._send_items(handle, item(kind, body), ITEM_PREFIX + len(body) + TAG_SIZE)
-
-    def _send_items(self, handle: PathHandle, items: bytes, slice_size: int) -> None:
-        keypair = self.port.tx_keypair
-        if keypair is not None:
-            self._services.sealer.send(keypair, items, handle, slice_size)
+        if self.paths.active is not None:
+            self._voice.control(self.channel, self.paths.active, now)
 
     # -------------------------------------------------------------------- timer
 

@@ -11,7 +11,13 @@ from tunmesh.privileges.capabilities import (
     capabilities,
     set_capabilities,
 )
-from tunmesh.privileges.process import become, forbid_core_dumps, keep_only, lock_down
+from tunmesh.privileges.process import (
+    become,
+    forbid_core_dumps,
+    import_early,
+    keep_only,
+    lock_down,
+)
 
 __all__ = [
     "CAP_NET_ADMIN",
@@ -23,6 +29,7 @@ __all__ = [
     "find_account",
     "forbid_core_dumps",
     "hand_over",
+    "import_early",
     "keep_only",
     "lock_down",
     "set_capabilities",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import resource
 
@@ -16,6 +17,18 @@ from tunmesh.privileges.capabilities import (
     prctl,
     set_capabilities,
 )
+
+#: What Python itself imports when it is first needed.
+_LATE = ("encodings.ascii", "encodings.idna", "encodings.latin_1", "encodings.unicode_escape")
+
+
+def import_early() -> None:
+    """Import what would be imported late: then the files may be out of the other user's reach.
+
+    So it is where the interpreter or a virtual environment lies in a home directory.
+    """
+    for name in _LATE:
+        importlib.import_module(name)
 
 
 def forbid_core_dumps() -> None:

@@ -245,7 +245,7 @@ class FakeTransportContext(FakeContext):
 
     def issue_token(self, kind: TokenKind, claims: Mapping[str, str | int]) -> IssuedToken:
         """Sign a token with the first secret."""
-        return self._tokens.issue(kind, claims)
+        return IssuedToken(*self._tokens.issue(kind, claims))
 
     def verify_token(
         self,

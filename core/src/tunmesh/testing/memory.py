@@ -17,7 +17,7 @@ DEFAULT_PORT = 4567
 
 
 class MemoryTransport(Transport):
-    """A transport over a `MemoryNetwork`; several in one host differ by the scheme of their endpoints.
+    """A transport over a `MemoryNetwork`. Several of one node differ by their endpoints' schemes.
 
     Args:
         context: As any transport's.

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
-from types import TracebackType
 from typing import Self
 
 from tunmesh.plugin import BadPacket, GroupMember, PolicyContext, Route, RoutingPolicy
@@ -82,15 +81,6 @@ class IgmpPolicy(RoutingPolicy):
         self._changed(self._context.now())
         self.handle_timer(self._context.now())
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._context.set_device_routes(())
-        self._context.set_attribute(b"")
 
     # ---------------------------------------------------------------- this host
 

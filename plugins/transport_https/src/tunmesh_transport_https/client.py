@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import secrets
 from contextlib import aclosing
 from typing import TYPE_CHECKING
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from tunmesh.plugin import TransportContext
     from tunmesh_transport_https.options import Options
     from tunmesh_transport_https.pipe import Pipe
+
+# Below warnings these tell of every request, with its headers: of its token, that is.
+for _library in ("httpcore", "httpx"):
+    logging.getLogger(_library).setLevel(logging.WARNING)
 
 #: Seconds for one address of several, and for everything up to the open stream.
 _ADDRESS_SECONDS = 4.0

@@ -120,11 +120,13 @@ class Pipe:
     def _decrypt(tls: ssl.SSLObject, buffer: memoryview) -> int:
         room = len(buffer)
         filled = 0
-        # A read gives one record. The end of TLS is told by the end of the connection, too.
-        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+        with contextlib.suppress(ssl.SSLWantReadError):
             while filled < room:
-                # With a buffer it takes any, and returns a number.
-                filled += tls.read(room, buffer[filled:])  # type: ignore[arg-type, operator]
+                # One record a read; none after the end of TLS. With a buffer it returns a number.
+                size: int = tls.read(room, buffer[filled:])  # type: ignore[assignment, arg-type]
+                if not size:
+                    break
+                filled += size
         return filled
 
     def _recv(self) -> int | None:

@@ -104,10 +104,12 @@ def parse_endpoint(endpoint: str) -> Literal:
 
 def format_endpoint(address: SocketAddress) -> str:
     """The URL of a socket address; `parse_endpoint` takes it back."""
-    if len(address) == 2:
-        return f"{SCHEME}://{address[0]}:{address[1]}"
-    host, port, _, zone = address
-    return f"{SCHEME}://[{host}%{zone}]:{port}" if zone else f"{SCHEME}://[{host}]:{port}"
+    host, port = address[:2]
+    if ":" not in host:
+        return f"{SCHEME}://{host}:{port}"
+    # Where a zone is given by its name, it is part of the host already.
+    zone = f"%{address[3]}" if len(address) > 2 and address[3] else ""
+    return f"{SCHEME}://[{host}{zone}]:{port}"
 
 
 def rate_limit_key(address: SocketAddress) -> bytes:

@@ -139,11 +139,11 @@ class Receiver:
                 path = adopted.get(address) or self._stranger(self._listener, address)
                 if path is not None:
                     deliver(path, run, segment_size)
-        if batch.truncated or self._now() > self._until:
+        if batch.outgrown or self._now() > self._until:
             set_coalescing(self._listener.socket, on=True)
             self._batch = None
             # The one try that it gets is short, unless something is joined.
-            self._alone = 0 if batch.truncated else _PATIENCE - 2
+            self._alone = 0 if batch.outgrown else _PATIENCE - 2
 
     def _remember(self, raw: bytes) -> SocketAddress:
         if len(self._addresses) >= _MOST_ADDRESSES:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 import anyio
 
 from tunmesh.plugin import EndpointError, PathHandle, Transport, TransportContext, TransportError
-from tunmesh_transport_udp.discovery import Discovery
+from tunmesh.underlay import Discovery
 from tunmesh_transport_udp.endpoints import (
     SCHEME,
     Literal,
@@ -101,7 +101,7 @@ class UdpTransport(Transport):
         if all(listener.segmentation for listener in self._listeners):
             self.max_segments = _MAX_SEGMENTS
         bound = (listener.address for listener in self._listeners)
-        self._discovery = Discovery(self._context, bound, self._addresses_changed)
+        self._discovery = Discovery(self._context, SCHEME, bound, self._addresses_changed)
         self._discovery.open()
 
     def _listen(self, local: Literal) -> None:

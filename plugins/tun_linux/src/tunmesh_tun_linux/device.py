@@ -19,7 +19,7 @@ from tunmesh_tun_linux import commands, rtnetlink
 from tunmesh_tun_linux.commands import CommandFailed
 from tunmesh_tun_linux.farewell import Farewell
 from tunmesh_tun_linux.helper import HelperProcess
-from tunmesh_tun_linux.hostnet import HostNet, connected_networks, forwards
+from tunmesh_tun_linux.hostnet import HostNet, forwards, underlay_addresses
 from tunmesh_tun_linux.options import AUTO_MTU
 from tunmesh_tun_linux.rtnetlink import Event
 from tunmesh_tun_linux.tunfd import adopt_tun, open_tun
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tunmesh.interfaces import TunContext, Watch
-    from tunmesh.interfaces.tun import Buffer, Network
+    from tunmesh.interfaces.tun import Buffer, Interface
     from tunmesh_tun_linux.options import Options
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,8 @@ class LinuxTun(Tun):
         # The kernel removes the device within close(), which waits for its readers: some ten
         # milliseconds, so not on the event loop; and also when the node is being cancelled.
         with anyio.CancelScope(shield=True):
-            await run_sync(self._leave)
+            async with self._applying:
+                await run_sync(self._leave)
 
     def _leave(self) -> None:
         if self._farewell is not None:
@@ -243,8 +244,8 @@ class LinuxTun(Tun):
         self._watches.pop().close()  # it would go on and on
         self._lose("its helper process ended")
 
-    async def underlay_networks(self) -> tuple[Network, ...]:
-        return await run_sync(connected_networks, self.name)
+    async def underlay_addresses(self) -> tuple[Interface, ...]:
+        return await run_sync(underlay_addresses, self.name)
 
     def forwards(self, version: int) -> bool:
         return forwards(version)

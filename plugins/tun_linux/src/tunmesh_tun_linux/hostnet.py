@@ -162,7 +162,7 @@ class HostNet:
             defaults = {route.prefix.version for route in routes if route.apart}
             if defaults or self._mark:
                 self._mark = config.mark
-                outcome.problems += self._apply_rules(netlink, defaults)
+                outcome.problems += self._apply_rules(netlink, defaults, config.underlay)
         if outcome.lacking:
             outcome.problems.append(
                 f"device {self._device} lacks {', '.join(outcome.lacking)}, and this process has "
@@ -224,10 +224,12 @@ class HostNet:
                 self._added_routes.add(route)
                 outcome.changes.append(f"route {route.prefix}")
 
-    def _apply_rules(self, netlink: IPRoute, versions: set[int]) -> list[str]:
+    def _apply_rules(
+        self, netlink: IPRoute, versions: set[int], underlay: tuple[Interface, ...]
+    ) -> list[str]:
         return [
             _refused(f"set rules for a default route of IPv{version}", exc)
-            for version, exc in apply_rules(netlink, versions, self._mark)
+            for version, exc in apply_rules(netlink, versions, underlay, self._mark)
         ]
 
     def close(self, *, device_stays: bool) -> None:
@@ -240,7 +242,7 @@ class HostNet:
             return
         if self._mark:
             with IPRoute(strict_check=True) as netlink:
-                for problem in self._apply_rules(netlink, set()):
+                for problem in self._apply_rules(netlink, set(), ()):
                     log.warning("%s", problem)
             self._mark = 0
         if device_stays:
@@ -266,10 +268,10 @@ class HostNet:
                 yield HelpedNetlink(netlink, self._helper), index
 
 
-def connected_networks(device: str) -> tuple[Network, ...]:
-    """The networks that this host is connected to otherwise than by the device.
+def underlay_addresses(device: str) -> tuple[Interface, ...]:
+    """The addresses of this host on other interfaces than the device, with their prefixes.
 
-    Link-local ones say nothing, since every link has the same.
+    Without loopback addresses, and without link-local ones, since every link has the same prefix.
 
     Raises:
         TunError: The host refuses to tell.
@@ -279,12 +281,10 @@ def connected_networks(device: str) -> tuple[Network, ...]:
         index = socket.if_nametoindex(device)
         with IPRoute(strict_check=True) as netlink:
             for message in netlink.get_addr():
-                # IFA_ADDRESS is the network's also where it is that of a point-to-point peer.
-                address = message.get_attr("IFA_ADDRESS") or message.get_attr("IFA_LOCAL")
-                prefix = ipaddress.ip_interface(f"{address}/{message['prefixlen']}").network
-                own = message["index"] == index
-                if not (own or prefix.is_loopback or prefix.is_link_local):
-                    found.add(prefix)
+                address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+                item = ipaddress.ip_interface(f"{address}/{message['prefixlen']}")
+                if message["index"] != index and not (item.is_loopback or item.is_link_local):
+                    found.add(item)
     except (NetlinkError, OSError) as exc:
         raise TunError(f"cannot read the addresses of this host: {exc}") from exc
     return tuple(sorted(found, key=_sort_key))

@@ -4,7 +4,7 @@
 
     0   operation u8 | family u8 | prefix length u8 | type u8 | scope u8 | - 3
     8   table u32 | flags u32 | priority u32 | mark u32
-    24  address, 16 bytes | preferred source, 16 bytes (IPv4 in the first four; all zero: none)
+    24  address, 16 bytes | source, 16 bytes (IPv4 in the first four; all zero: none)
 
 in network byte order. The answer is an error number as i32, 0 if all went well.
 """
@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 from tunmesh.errors import BadPacket
 from tunmesh.interfaces.tun import Network
-from tunmesh_tun_linux.rules import TABLE, rules
+from tunmesh_tun_linux.rules import PROTOCOL, TABLE, Rule, rule_arguments
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -30,9 +30,6 @@ REQUEST_SIZE = _REQUEST.size
 ANSWER = struct.Struct("!i")
 #: The first message: the index of the device, which is the only one from then on.
 BIND = struct.Struct("!I")
-
-#: Marks our routes and rules in the kernel: ``ip route show proto 84``.
-PROTOCOL = 84
 
 _FAMILIES = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
 _VERSIONS = {family: version for version, family in _FAMILIES.items()}
@@ -75,7 +72,7 @@ class Request:
     Attributes:
         operation: What to do.
         version: Of IP.
-        length: Of the prefix; with rules, of the shortest one that they let pass.
+        length: Of the prefix.
         kind: Of a route: ``RTN_…``.
         scope: Of a route.
         table: Of a route, or that a rule leads to.
@@ -83,7 +80,7 @@ class Request:
         priority: Of a rule.
         mark: Of a rule.
         address: The address, or that of the route's prefix.
-        source: The route's preferred source.
+        source: The source that a route prefers, or that a rule is for.
     """
 
     operation: Operation
@@ -139,7 +136,7 @@ class Request:
             }
             source = {} if self.source is None else {"prefsrc": str(self.source)}
             return kind, command, {**family, **arguments, **source}
-        rule = next(rule for rule in rules(self.mark) if rule["priority"] == self.priority)
+        rule = rule_arguments(Rule(self.priority, self.source), self.mark)
         return kind, command, {**family, "protocol": PROTOCOL, **rule}
 
 
@@ -155,9 +152,10 @@ def request(method: str, command: str, arguments: Mapping[str, Any]) -> Request:
             flags=arguments.get("flags", 0),
             address=ipaddress.ip_address(arguments["address"]),
         )
+    preferred = arguments.get("prefsrc" if method == "route" else "src")
+    source = None if preferred is None else ipaddress.ip_address(preferred)
     if method == "route":
         prefix = ipaddress.ip_network(arguments["dst"])
-        source = arguments.get("prefsrc")
         return Request(
             operation,
             version,
@@ -166,10 +164,14 @@ def request(method: str, command: str, arguments: Mapping[str, Any]) -> Request:
             scope=arguments["scope"],
             table=arguments["table"],
             address=prefix.network_address,
-            source=None if source is None else ipaddress.ip_address(source),
+            source=source,
         )
     return Request(
-        operation, version, priority=arguments["priority"], mark=arguments.get("fwmark", 0)
+        operation,
+        version,
+        priority=arguments["priority"],
+        mark=arguments.get("fwmark", 0),
+        source=source,
     )
 
 
@@ -227,7 +229,7 @@ class Allowance:
         default = any(
             prefix.prefixlen == 0 and prefix.version == request.version for prefix in self.prefixes
         )
-        return default and any(rule["priority"] == request.priority for rule in rules(request.mark))
+        return default and request.priority in {TABLE, TABLE - 1, TABLE - 2}
 
     def _allows_address(self, request: Request) -> bool:
         address = ipaddress.ip_interface((request.address, request.length))

@@ -111,9 +111,7 @@ def adopt_tun(fd: int, name: str) -> TunFile:
             attach(fd, name)
     except OSError as exc:
         reason = os.strerror(exc.errno or 0)
-        raise TunError(
-            f"plugins.tun_linux.fd: descriptor {fd} is no TUN device: {reason}"
-        ) from exc
+        raise TunError(f"plugins.tun_linux.fd: descriptor {fd} is no TUN device: {reason}") from exc
     return _prepared(fd)
 
 

@@ -15,7 +15,7 @@ from tunmesh.errors import TunmeshError
 Address: TypeAlias = IPv4Address | IPv6Address
 
 # <linux/in.h>: the calls of RFC 3678, which name the interface and work for both families.
-_MCAST_JOIN_GROUP, _MCAST_JOIN_SOURCE_GROUP = 42, 46
+_MCAST_JOIN_GROUP, _MCAST_BLOCK_SOURCE, _MCAST_JOIN_SOURCE_GROUP = 42, 43, 46
 #: A `struct sockaddr_storage` in a `struct group_req`: 128 bytes, aligned to 8.
 _STORAGE = 128
 _INDEX = struct.Struct("I4x")
@@ -135,6 +135,11 @@ class Membership:
             self._index = -1
             return False
         return True
+
+    def block(self, source: Address) -> None:
+        """Want no more of a source of a group that was joined for any."""
+        request = _INDEX.pack(self._index) + _storage(self._group) + _storage(source)
+        self.socket.setsockopt(self._level, _MCAST_BLOCK_SOURCE, request)
 
     def _join(self) -> None:
         group = _INDEX.pack(self._index) + _storage(self._group)

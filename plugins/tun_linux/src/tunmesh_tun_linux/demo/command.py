@@ -57,6 +57,8 @@ def _run(screen: Screen, count: int, *, keep: bool, plugins: Sequence[str]) -> N
         story.build_network(screen, nodes)
         story.form_mesh(screen, nodes, plugins)
         story.ping_everybody(screen, nodes)
+        if "igmp" in plugins:
+            story.reach_group(screen, nodes)
         story.measure_throughput(screen, nodes[0], nodes[1])
         if keep:
             story.keep_running(screen, nodes, in_user_namespace=in_user_namespace)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeAlias
 
-from tunmesh_tun_linux.demo import meter, namespaces
+from tunmesh_tun_linux.demo import groups, meter, namespaces
 from tunmesh_tun_linux.demo.namespaces import DemoError, underlay_address
 from tunmesh_tun_linux.demo.nodes import DEVICE, Node
 from tunmesh_tun_linux.demo.ping import ping
@@ -227,6 +228,52 @@ def bit_rate(bits_per_second: float) -> str:
     if bits_per_second >= 1e9:
         return f"{bits_per_second / 1e9:.2f} Gbit/s"
     return f"{bits_per_second / 1e6:.1f} Mbit/s"
+
+
+def reach_group(screen: Screen, nodes: Sequence[Node]) -> None:
+    """Send to a multicast group that all but the last node have joined, and the sender not."""
+    sender, *others = nodes
+    members, outsiders = (others[:-1], others[-1:]) if len(others) > 1 else (others, [])
+    with screen.step("multicast") as step, ExitStack() as stack:
+        step.update(f"{', '.join(member.name for member in members)} join {groups.GROUP}")
+        workers = [
+            stack.enter_context(Worker(member.namespace, groups.listen, DEVICE))
+            for member in members
+        ]
+        for worker in workers:
+            worker.poll(_WORKER_TIMEOUT)  # it has joined
+        _wait_for_members(sender, [member.name for member in members])
+        with Worker(sender.namespace, groups.talk) as source:
+            for _ in _reports(source):
+                pass
+            sent: int = source.result
+        rows = [[sender.name, "sends", f"{sent} datagrams"]]
+        for member, worker in zip(members, workers, strict=True):
+            for _ in _reports(worker):
+                pass
+            rows.append([member.name, "joined", f"{worker.result} arrived"])
+        rows += [[node.name, "not joined", "nothing is sent there"] for node in outsiders]
+        copies = _group(sender).get("replicas", 0)
+        table = Table(["", groups.GROUP, ""], rows)
+        step.update(f"{copies} copies sent for {len(members)} members, none to others", table)
+        short = any(worker.result != sent for worker in workers)
+        if short or copies != sent * len(members):
+            raise DemoError(f"the group was not reached as it should{_logs(nodes)}")
+
+
+def _wait_for_members(node: Node, names: Sequence[str]) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT
+    while sorted(_group(node).get("members", ())) != sorted(names):
+        if time.monotonic() > deadline:
+            raise DemoError(f"{node.name} does not know of the group{_logs([node])}")
+        time.sleep(_TICK)
+
+
+def _group(node: Node) -> dict[str, Any]:
+    """The demo's group as a node sees it; empty if it is unknown there."""
+    status = node.status()
+    found = [item for item in (status or {}).get("groups", ()) if item["group"] == groups.GROUP]
+    return found[0] if found else {}
 
 
 def keep_running(screen: Screen, nodes: Sequence[Node], *, in_user_namespace: bool) -> None:

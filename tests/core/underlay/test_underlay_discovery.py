@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import ipaddress
 
-from tunmesh_transport_udp.discovery import choose_endpoints
-from tunmesh_transport_udp.endpoints import SocketAddress
-from tunmesh_transport_udp.netlink import InterfaceAddress
+from tunmesh.underlay.discovery import SocketAddress, choose_endpoints
+from tunmesh.underlay.netlink import InterfaceAddress
 
 WILDCARDS: tuple[SocketAddress, ...] = (("0.0.0.0", 1), ("::", 2, 0, 0))
 
@@ -18,20 +17,20 @@ def not_overlay(_address: str) -> bool:
 
 
 def test_a_wildcard_stands_for_every_address_of_its_version() -> None:
-    found = choose_endpoints(WILDCARDS, addresses("192.0.2.1", "2001:db8::1"), not_overlay)
+    found = choose_endpoints("udp", WILDCARDS, addresses("192.0.2.1", "2001:db8::1"), not_overlay)
     assert found == ("udp://192.0.2.1:1", "udp://[2001:db8::1]:2")
-    assert choose_endpoints(WILDCARDS[:1], addresses("2001:db8::1"), not_overlay) == ()
+    assert choose_endpoints("udp", WILDCARDS[:1], addresses("2001:db8::1"), not_overlay) == ()
 
 
 def test_a_fixed_address_stands_for_itself() -> None:
-    found = choose_endpoints([("192.0.2.7", 9)], addresses("192.0.2.1"), not_overlay)
+    found = choose_endpoints("udp", [("192.0.2.7", 9)], addresses("192.0.2.1"), not_overlay)
     assert found == ("udp://192.0.2.7:9",)
 
 
 def test_addresses_of_the_overlay_are_no_endpoints() -> None:
     known = addresses("10.42.0.1", "192.0.2.1", "fd42::1")
     overlay = {"10.42.0.1", "fd42::1"}
-    assert choose_endpoints(WILDCARDS, known, overlay.__contains__) == ("udp://192.0.2.1:1",)
+    assert choose_endpoints("udp", WILDCARDS, known, overlay.__contains__) == ("udp://192.0.2.1:1",)
 
 
 def test_better_addresses_come_first_and_the_kernels_order_holds_otherwise() -> None:
@@ -40,7 +39,7 @@ def test_better_addresses_come_first_and_the_kernels_order_holds_otherwise() -> 
         *addresses("2001:db8::9", temporary=True),
         *addresses("192.0.2.2", "192.0.2.1", "2001:db8::1"),
     ]
-    assert choose_endpoints(WILDCARDS, known, not_overlay) == (
+    assert choose_endpoints("udp", WILDCARDS, known, not_overlay) == (
         "udp://192.0.2.2:1",
         "udp://192.0.2.1:1",
         "udp://[2001:db8::1]:2",
@@ -50,6 +49,8 @@ def test_better_addresses_come_first_and_the_kernels_order_holds_otherwise() -> 
 
 
 def test_loopback_counts_where_there_is_nothing_else() -> None:
-    found = choose_endpoints(WILDCARDS, addresses("127.0.0.1", "::1", "fe80::1"), not_overlay)
+    found = choose_endpoints(
+        "udp", WILDCARDS, addresses("127.0.0.1", "::1", "fe80::1"), not_overlay
+    )
     assert found == ("udp://127.0.0.1:1", "udp://[::1]:2")
-    assert choose_endpoints([], addresses("192.0.2.1"), not_overlay) == ()
+    assert choose_endpoints("udp", [], addresses("192.0.2.1"), not_overlay) == ()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tunmesh.plugin import TransportError
-from tunmesh_transport_udp.netlink import (
+from tunmesh.underlay.netlink import (
     InterfaceAddress,
     decode_address,
     interface_addresses,
