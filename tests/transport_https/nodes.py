@@ -23,7 +23,7 @@ LOOPBACK = ("127.0.0.1:0",)
 async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     """Wait for something that other tasks bring about."""
     with anyio.fail_after(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - of both ends, and of counters
             await anyio.sleep(0.005)
 
 
@@ -73,9 +73,8 @@ class Node:
         return handle
 
     def send(self, handle: PathHandle, *datagrams: bytes) -> bool:
-        return all(
-            [self.transport.send(handle, (datagram,), len(datagram)) for datagram in datagrams]
-        )
+        sent = [self.transport.send(handle, (datagram,), len(datagram)) for datagram in datagrams]
+        return all(sent)
 
     async def received(self, count: int) -> list[bytes]:
         await until(lambda: len(self.inbound.datagrams()) >= count)

@@ -194,6 +194,13 @@ async def test_names_are_resolved_to_addresses_of_versions_that_can_be_reached()
             await resolve("https://192.0.2.1:4567")
 
 
+async def test_ipv6_urls_are_resolved() -> None:
+    async with started("[::1]:0") as (a,):
+        resolved = await a.transport.resolve("udp://[2001:db8::1]:4567")
+        assert resolved == ("udp://[2001:db8::1]:4567",)
+        assert a.transport.connect(resolved[0]).endpoint == resolved[0]
+
+
 async def test_a_port_in_use_is_one_readable_line() -> None:
     async with started("127.0.0.1:0") as (a,):
         taken = a.transport.local_endpoints()[0].removeprefix("udp://")

@@ -114,10 +114,9 @@ class _AnyioWatch:
     async def run(self) -> None:
         with self._scope:
             while True:
+                await anyio.lowlevel.checkpoint()  # it may be closed by now, and the descriptor too
                 await anyio.wait_readable(self._fd)
-                if self._guard.call():
-                    await anyio.lowlevel.checkpoint()
-                else:
+                if not self._guard.call():
                     await anyio.sleep(_PAUSE)
 
     def close(self) -> None:

@@ -118,7 +118,7 @@ def test_it_leaves_what_another_node_holds() -> None:
 
 def test_it_goes_on_until_one_is_free() -> None:
     tiny = ip_network("10.7.7.0/29")
-    others = [item for item in candidates(ME, tiny)]
+    others = list(candidates(ME, tiny))
     known = claims()
     for number, item in enumerate(others[:-1]):
         claim(known, f"{number:032x}", str(item.ip), 0.0)

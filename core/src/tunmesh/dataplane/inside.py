@@ -84,7 +84,7 @@ class Inside:
         self._control = control
         self._drops = drops
         self._clock = clock
-        self._unreachable = Unreachable(tun, drops, clock)
+        self._unreachable = Unreachable(tun, control, drops, clock)
         self._flows: dict[int | bytes, Hop] = {}
         self._buffer = bytearray(_FILL + ITEM_PREFIX + LARGEST_FRAME)
         self._view = memoryview(self._buffer)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tunmesh.counters import Drops
+    from tunmesh.dataplane.port import Control
     from tunmesh.interfaces.tun import Buffer, Tun
 
 _VNET = 10
@@ -25,12 +26,16 @@ class Unreachable:
 
     Args:
         tun: The device.
+        control: Knows the routes.
         drops: Where those are counted that it refuses.
         clock: The time in seconds.
     """
 
-    def __init__(self, tun: Tun, drops: Drops, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, tun: Tun, control: Control, drops: Drops, clock: Callable[[], float]
+    ) -> None:
         self._tun = tun
+        self._control = control
         self._drops = drops
         self._clock = clock
         self._bucket = TokenBucket(_RATE, _BURST, clock())
@@ -50,6 +55,13 @@ class Unreachable:
             begin = offset + ITEM_PREFIX + _VNET
             offset = begin - _VNET + (word & 0xFFFFFF)
             error = icmp.unreachable(view[begin:offset], reason)
-            if error is not None:
+            if error is not None and not self._of_broadcast(error):
                 self._bucket.take(now)
                 self._drops["tun_error"] += self._tun.write_batch([bytes(_VNET) + error])
+
+    def _of_broadcast(self, error: bytes) -> bool:
+        """Whether an error, which seems to come from where the packet went to, is about a broadcast.
+
+        Those that waited for a peer in vain are not told from other packets.
+        """
+        return error[0] >> 4 == 4 and self._control.fib().is_broadcast(error[12:16])

@@ -139,7 +139,9 @@ class Client:
             origin = httpcore.Origin(b"https", endpoint.host.encode(), endpoint.port)
             fields = {"User-Agent": "tunmesh", "Authorization": f"Bearer {token.text}", **headers}
             async with (
-                httpx.AsyncClient(transport=OneConnection(wire, origin), timeout=_DIAL_SECONDS) as client,
+                httpx.AsyncClient(
+                    transport=OneConnection(wire, origin), timeout=_DIAL_SECONDS
+                ) as client,
                 client.stream(
                     "GET", f"https://{endpoint.authority}{path}", headers=fields
                 ) as response,
@@ -178,8 +180,7 @@ class Client:
             if self._proxy is not None:
                 await self._tunnel(wire, endpoint, self._proxy)
             await wire.secure(self._tls, endpoint.host)
-            if endpoint.pin and pin(wire.pipe.certificate()) != endpoint.pin:
-                raise EndpointError(f"{endpoint.url} shows another certificate than announced")
+            _check_pin(endpoint, wire.pipe.certificate())
         except BaseException:
             wire.pipe.close()
             raise
@@ -214,6 +215,11 @@ class Client:
         wire.released = True  # by this connection, whose end must not close it
         await answer.aclose()
         wire.released = False
+
+
+def _check_pin(endpoint: Endpoint, certificate: bytes) -> None:
+    if endpoint.pin and pin(certificate) != endpoint.pin:
+        raise EndpointError(f"{endpoint.url} shows another certificate than announced")
 
 
 async def _body(response: httpx.Response) -> bytes:

@@ -8,6 +8,7 @@ together) go before large ones.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -127,6 +128,7 @@ class Stream:
         self._small = Queue(_QUEUE_BYTES[True])
         self._large = Queue(_QUEUE_BYTES[False])
         self._waiting = False
+        self._over = False
         self._fragments: list[Buffer] = []
 
     # Sending
@@ -251,14 +253,17 @@ class Stream:
     # End
 
     def close(self) -> None:
-        """Say goodbye and close, without waiting for an answer."""
+        """Say goodbye and close, without waiting for an answer; the watch is closed already."""
         if not self.pipe.closed and not self._waiting and self._protocol.state is OPEN:
-            self._protocol.send_close(1001)
-            self._transmit()
+            self._over = True
+            with contextlib.suppress(OSError):
+                self._protocol.send_close(1001)
+                self.pipe.write(self._to_send())
         self.pipe.close()
 
     def end(self, reason: str) -> None:
         """The stream is at its end."""
-        if not self.pipe.closed:
+        if not self._over:
+            self._over = True
+            self._ended(reason)  # closes the watch, which must be before the descriptor
             self.pipe.close()
-            self._ended(reason)
