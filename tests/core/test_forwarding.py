@@ -207,3 +207,10 @@ def test_the_host_takes_part_in_the_broadcasts() -> None:
         "10.42.255.255",
     }
     assert Bench().forwarding.broadcasts() == ()
+
+
+def test_what_is_behind_this_node_is_not_routed_to_others(bench: Bench) -> None:
+    bench.hold(A, subnets=(("192.168.1.0/24", 0), ("192.168.1.128/25", 0)))
+    assert bench.inside("192.168.1.9") == "loopback"
+    assert bench.inside("192.168.1.200") == (A,)
+    assert bench.forwarding.kernel_routes() == (ip_network("192.168.1.128/25"),)

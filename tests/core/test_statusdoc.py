@@ -182,3 +182,16 @@ def test_conflicts_are_readable(network: MemoryNetwork) -> None:
     network.run_until(network.now() + 10)
     assert document(one)["conflicts"] == ["10.42.0.2: held by two, claimed by three"]
     assert two.key.node_id != one.key.node_id
+
+
+def test_what_is_refused_and_what_does_not_work_is_told(network: MemoryNetwork) -> None:
+    settings = MeshSettings(networks=(ip_network("10.0.0.0/8"),))
+    one = SimulatedNode(network, "one", ["10.42.0.1/24"], settings=settings)
+    subnets = [("192.168.7.0/24", 0)]
+    SimulatedNode(network, "two", ["10.42.0.2/24"], [one.endpoint], subnets=subnets)
+    network.run_until(network.now() + 5)
+    found = document(one, warnings=["it does not work"])
+    assert found["refused"] == [
+        {"prefix": "192.168.7.0/24", "peer": "two", "reason": "outside routing.accept_subnets"}
+    ]
+    assert found["warnings"] == ["it does not work"]

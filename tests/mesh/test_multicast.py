@@ -19,6 +19,7 @@ from tunmesh_multicast_igmp.messages import Address, Query, Record, RecordType
 from tunmesh_multicast_igmp.mld import decode_mld_untrusted
 from tunmesh_multicast_igmp.options import Options
 from tunmesh_multicast_igmp.policy import IgmpPolicy
+from tunmesh_multicast_igmp.rules import is_source_specific
 
 POLICIES = {"igmp": (IgmpPolicy, Options())}
 ANY: tuple[bool, frozenset[Address]] = (True, frozenset())
@@ -129,6 +130,8 @@ def takers(
     found = set()
     for name, host in hosts.items():
         exclude, sources = host.joined.get(group, (False, frozenset[Address]()))
+        if is_source_specific(group) and exclude:
+            continue
         if name != sender and (source in sources) != exclude:
             found.add(name)
     return found

@@ -66,3 +66,15 @@ def test_both_may_send_from_it() -> None:
     simulation.run(0.1)
     assert {frame[-1:] for frame in client.tun.written} == {b"a", b"b"}
     assert not client.mesh.drops["spoofed_source"]
+
+
+def test_a_node_that_answers_again_takes_its_network_back() -> None:
+    simulation, client = start()
+    simulation.run(5)
+    simulation.network.partition(["a"])
+    flow = simulation.flow("c", "a")
+    simulation.until(lambda: way(simulation, "c") == ["b"], 3)
+    assert "peer down" not in {name.partition(":")[0] for name, _ in client.events}
+    simulation.network.heal()
+    simulation.until(lambda: way(simulation, "c") == ["a"], 3)
+    flow.stop()

@@ -121,6 +121,7 @@ def test_an_address_outside_the_mesh_is_ignored(meshes: MeshFactory) -> None:
 def test_what_is_flushed_is_put_back(meshes: MeshFactory, command: tuple[str, ...]) -> None:
     mesh = make(meshes, "a", "b")
     a, b = mesh
+    eventually(lambda: "255.255.255.255" in routes(a), 5 * PATIENCE, "everything is configured")
     before = (addresses(a), routes(a))
     own = link_local(a)
     assert len(before[0]) == 3

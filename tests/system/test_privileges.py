@@ -269,7 +269,7 @@ def persistent(node: Node, *, complete: bool = True) -> None:
     """Make a persistent device for a node."""
     arguments = [f"--address={node.overlay4}/24", f"--address={node.overlay6}/64"]
     if complete:
-        arguments += [f"--network={network}" for network in NETWORKS]
+        arguments += [f"--network={network}" for network in (*NETWORKS, "192.168.0.0/16")]
     set_up(node.host, f"--owner={USER}", *arguments)
 
 
@@ -296,6 +296,9 @@ def test_a_persistent_device_needs_no_capability(meshes: MeshFactory) -> None:
     )
     eventually(lambda: own[0].split("/")[0] in str(b.status()["peers"]), 2 * PATIENCE, "announced")
     b.host.run("ping", "-n", "-c", 1, "-W", 5, f"{own[0].split('/')[0]}%tun1")
+    restart_with_subnet(b, "192.168.77.0/24")
+    eventually(lambda: "192.168.77.0/24" in str(a.status()["routes"]), 5 * PATIENCE, "known")
+    assert "device configuration failed" not in a.log_text()
     a.stop()
     after = a.host.ip("address", "show", "dev", "tun1")
     assert [x in after for x in (a.overlay4, a.overlay6)] == [True, True], before

@@ -39,7 +39,7 @@ class Node:
             node_name=name,
             clock=self.clock,
             tasks=tasks,
-            reactor=reactor(tasks),  # type: ignore[arg-type]  # a real one
+            reactor=reactor(tasks),
             **settings,
         )
         self.transport = HttpsTransport(self.context)

@@ -68,9 +68,12 @@ def test_the_whole_story() -> None:
     out, err = demo.communicate(timeout=80)
     assert (demo.returncode, err) == (0, "")
     steps = [line.split()[1] for line in out.splitlines() if line.startswith(("ok ", "FAIL"))]
-    assert steps == ["network", "node-1", "mesh", "ping", "throughput", "clean-up"]
+    shown = ["ping", "broadcast", "multicast", "throughput"]
+    assert steps == ["network", "node-1", "mesh", *shown, "clean-up"]
     assert "1 of 1 pairs connected, aes256gcm over udp" in out or "chacha20poly1305" in out
     assert out.count("bit/s") == 4
+    assert "link-local" in out
+    assert "one copy at each other node" in out
     assert "no reply" not in out
 
 

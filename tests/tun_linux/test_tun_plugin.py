@@ -29,9 +29,17 @@ def test_adds_the_demo() -> None:
     assert (args.nodes, args.keep, args.plugins) == (4, True, "tun_linux,udp")
 
 
-def test_importing_the_plugin_is_cheap() -> None:
+def test_adds_the_setup_of_devices() -> None:
+    parser = argparse.ArgumentParser()
+    plugin.tunmesh_add_commands(parser.add_subparsers())
+    args = parser.parse_args(["tun", "setup", "--owner", "1000", "--address", "10.42.1.1/24"])
+    assert (args.owner, args.device, args.address) == ("1000", "tun1", ["10.42.1.1/24"])
+
+
+@pytest.mark.parametrize("module", ["plugin", "ifaddr"])
+def test_importing_the_plugin_is_cheap(module: str) -> None:
     program = (
-        "import sys, tunmesh_tun_linux.plugin; "
+        f"import sys, tunmesh_tun_linux.{module}; "
         "print(*sorted({'anyio', 'asyncio', 'pyroute2', 'rich'} & set(sys.modules)))"
     )
     done = subprocess.run(
@@ -69,6 +77,8 @@ def check(directory: Path, table: str) -> int:
         "mtu = 65000",
         "txqueuelen = 1000",
         'routes = ["192.0.2.0/24", "2001:db8::/32"]',
+        "fd = 3",
+        'up = ["ip rule show ${X}", ["ip", "rule", "add"]]\ndown = ["true"]',
     ],
 )
 def test_accepted_options(table: str, tmp_path: Path) -> None:
@@ -88,6 +98,10 @@ def test_accepted_options(table: str, tmp_path: Path) -> None:
         ("txqueuelen = 0", "txqueuelen: "),
         ('routes = ["10.0.0.1/8"]', 'write "10.0.0.0/8"'),
         ("unknown = 1", "unknown"),
+        ("fd = -2", "fd: "),
+        ("up = [[]]", "up[0]: "),
+        ("up = [3]", "up[0]: "),
+        ('up = "true"', 'write ["true"]'),
     ],
 )
 def test_refused_options(

@@ -123,8 +123,12 @@ class Forwarding:
         return self._best
 
     def kernel_routes(self) -> tuple[Network, ...]:
-        """Subnets behind other nodes, which the host must route into the device."""
-        return tuple(route.prefix for route in self.routes() if route.kind == "subnet")
+        """Subnets behind other nodes, which the host must route into the device.
+
+        Not those that are behind this node too: the host has a better way there.
+        """
+        routes = (route for route in self.routes() if route.kind == "subnet")
+        return tuple(route.prefix for route in routes if route.prefix not in self.subnets)
 
     def broadcasts(self) -> tuple[IPv4Address, ...]:
         """Broadcast addresses that this host takes part in."""

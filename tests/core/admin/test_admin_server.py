@@ -7,6 +7,7 @@ import socket
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -279,3 +280,34 @@ async def test_an_impossible_path_is_one_line(tmp_path: Path, name: str) -> None
     with pytest.raises(AdminError, match="cannot make the admin socket") as caught:
         await serve(tmp_path / name, HANDLERS)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs several users, so root")
+async def test_a_socket_for_another_user(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "admin.sock"
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(partial(serve, owner=(54321, 54322)), path, {})
+        assert (path.stat().st_uid, path.stat().st_gid) == (54321, 54322)
+        assert path.parent.stat().st_uid == 54321
+        tasks.cancel_scope.cancel()
+    async with anyio.create_task_group() as tasks:  # a directory that is there stays as it is
+        os.chown(path.parent, 0, 0)
+        await tasks.start(partial(serve, owner=(54321, 54322)), path, {})
+        assert path.stat().st_uid == 54321
+        assert path.parent.stat().st_uid == 0
+        tasks.cancel_scope.cancel()
+
+
+async def test_nothing_is_answered_before_the_process_is_ready(path: Path) -> None:
+    order = []
+
+    async def opened() -> None:
+        assert path.is_socket()
+        order.append("opened")
+
+    async with anyio.create_task_group() as tasks:
+        handlers = {"status": lambda _: order.append("answered")}
+        await tasks.start(partial(serve, opened=opened), path, handlers)
+        await to_thread.run_sync(ask, path, "status", 5)
+        tasks.cancel_scope.cancel()
+    assert order == ["opened", "answered"]

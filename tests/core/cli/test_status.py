@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -15,11 +16,14 @@ from hypothesis import strategies as st
 
 from tunmesh.admin.status import (
     DeviceStatus,
+    GroupStatus,
     LinkStatus,
+    MembershipStatus,
     MeshStatus,
     NodeStatus,
     PeerStatus,
     PluginStatus,
+    RefusedStatus,
     RouteStatus,
     Status,
 )
@@ -258,3 +262,35 @@ def test_columns_are_one_line_a_row(rows: list[list[str]]) -> None:
     lines = commands._columns(rows)
     assert len(lines) == len(rows)
     assert not any(set(line) & set("\n\r\x1b") for line in lines)
+
+
+def test_what_is_wrong_is_shown() -> None:
+    status = msgspec.structs.replace(
+        STATUS,
+        conflicts=("10.42.1.2: held by b, claimed by c",),
+        refused=(RefusedStatus("8.8.8.0/24", "b", "outside routing.accept_subnets"),),
+        warnings=("subnet 192.168.7.0/24 cannot be reached",),
+    )
+    lines = "\n".join(commands.overview(status))
+    assert "conflict   10.42.1.2: held by b, claimed by c\n" in lines
+    assert "refused    8.8.8.0/24 of b: outside routing.accept_subnets\n" in lines
+    assert "warning    subnet 192.168.7.0/24 cannot be reached\n" in lines
+
+
+def test_the_table_of_groups() -> None:
+    members = (
+        MembershipStatus("b", "include", ("10.42.1.1",)),
+        MembershipStatus("c", "exclude", ()),
+        MembershipStatus("d", "exclude", ("10.42.1.9",)),
+    )
+    first = GroupStatus("239.1.2.3", None, True, ("b", "c", "d"), members, 7, 21, 3)
+    second = GroupStatus("232.1.1.1", ("10.42.1.1",), False, ("b",), members[:1])
+    third = GroupStatus("239.9.9.9", None, False, ())
+    status = msgspec.structs.replace(STATUS, groups=(first, second, third))
+    rows = [re.split(r"  +", line) for line in commands.group_table(status)]
+    assert rows == [
+        ["GROUP", "SOURCES", "LOCAL", "MEMBERS", "SENT", "COPIES", "LIMITED"],
+        ["239.1.2.3", "any", "yes", "b(10.42.1.1),c,d(not 10.42.1.9)", "7", "21", "3"],
+        ["232.1.1.1", "10.42.1.1", "no", "b(10.42.1.1)", "0", "0", "0"],
+        ["239.9.9.9", "any", "no", "-", "0", "0", "0"],
+    ]

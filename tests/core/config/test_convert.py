@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -217,3 +219,39 @@ def test_any_table_converts_or_has_problems_of_one_line(table: dict[str, Any]) -
     options, problems = convert(table)
     assert isinstance(options, Options)
     assert all(problem.startswith("t.") and problem.isprintable() for problem in problems)
+
+
+class Hooks(msgspec.Struct, frozen=True):
+    up: Annotated[tuple[str | tuple[str, ...], ...], Meta(extra={"commands": True})] = ()
+
+
+def hooks(path: str, table: dict[str, Any], overrides: dict[str, str]) -> list[str]:
+    converter = Converter(Origin(path, overrides), {})
+    converter.table(Hooks, table, "plugins.tun")
+    return [str(problem) for problem in converter.problems]
+
+
+@pytest.mark.parametrize(
+    ("mode", "problem"),
+    [(0o600, ""), (0o644, ""), (0o664, "chmod go-w"), (0o602, "others can write the file")],
+)
+def test_commands_are_taken_from_a_file_that_others_cannot_write(
+    tmp_path: Path, mode: int, problem: str
+) -> None:
+    path = tmp_path / "mesh.toml"
+    path.touch()
+    path.chmod(mode)
+    found = hooks(str(path), {"up": ["true", ["ip", "rule"]]}, {})
+    assert len(found) == bool(problem)
+    assert problem in "".join(found)
+    assert hooks(str(path), {"up": []}, {}) == []  # there is nothing to run
+    # Who writes the command line may run anything anyway.
+    assert hooks(str(path), {"up": ["true"]}, {"plugins.tun.up": "--set"}) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs several users, so root")
+def test_commands_are_not_taken_from_a_file_of_another_user(tmp_path: Path) -> None:
+    path = tmp_path / "mesh.toml"
+    path.touch(mode=0o600)
+    os.chown(path, 12345, -1)
+    assert "belongs to another user" in hooks(str(path), {"up": ["true"]}, {})[0]

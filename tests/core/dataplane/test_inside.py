@@ -430,20 +430,29 @@ def test_only_so_many_groups_are_counted(bench: Bench) -> None:
 # Lossy paths
 
 
-def test_units_are_no_larger_than_the_loss_allows(bench: Bench) -> None:
+def test_packets_travel_in_single_datagrams(bench: Bench) -> None:
     bench.ports[A].bulk_limit = 4 * SLICE
-    frames = [to(A4, 1000) for _ in range(15)]
+    frames = [to(A4, 400) for _ in range(15)]
     bench.send(*frames)
     assert bench.frames(A) == frames
-    assert [len(unit) for unit in bench.units(A)] == [5, 5, 5]
-    assert bench.counters(A) == (15, 15_000)
+    assert [len(unit) for unit in bench.units(A)] == [3, 3, 3, 3, 3]
+    assert len(bench.transport.sends) == 1
+    assert bench.counters(A) == (15, 6_000)
 
 
-@pytest.mark.parametrize(("size", "many"), [(1434, 1), (1435, 2)])
-def test_the_limit_is_kept_to_the_byte(bench: Bench, size: int, many: int) -> None:
-    bench.ports[A].bulk_limit = 2 * SLICE  # two items of 14 bytes each, and a tag of 16
-    bench.send(to(A4, size), to(A4, 1434))
+@pytest.mark.parametrize(("size", "many"), [(706, 1), (707, 2)])
+def test_a_datagram_is_filled_to_the_byte(bench: Bench, size: int, many: int) -> None:
+    bench.ports[A].bulk_limit = 2 * SLICE
+    bench.send(to(A4, size), to(A4, 706))  # two items of 14 bytes each, and a tag of 16
     assert len(bench.units(A)) == many
+
+
+def test_order_is_kept_between_pieces_and_packets(bench: Bench) -> None:
+    bench.ports[A].bulk_limit = 3 * SLICE
+    superframe = tcp_superframe(HERE4, A4, bytes(9000), 1000)
+    bench.send(to(A4), superframe, to(A4, 100), superframe)
+    plain = [packet for frame in bench.frames(A) for packet in split(frame, 1)]
+    assert plain == [to(A4), *split(superframe, 1), to(A4, 100), *split(superframe, 1)]
 
 
 def test_units_of_one_datagram_share_a_send(bench: Bench) -> None:
@@ -466,7 +475,7 @@ def test_superpackets_are_cut_to_the_limit(bench: Bench, slices: int) -> None:
     assert [plain for piece in pieces for plain in split(piece, 1)] == split(superframe, 1)
     assert all(len(unit_of(*unit)) + 16 <= limit for unit in bench.units(A))
     # None is cut finer than need be.
-    assert len(bench.units(A)) <= 1 + -(-25_000 // ((limit - 70) // 1000 * 1000))
+    assert len(bench.units(A)) <= 2 + -(-25_000 // ((limit - 70) // 1000 * 1000))
     assert bench.counters(A) == (26, 25_050 + 25 * 40)
 
 

@@ -75,10 +75,10 @@ def test_a_token_carries_who_when_and_what_it_is_bound_to(clocks: Clocks) -> Non
 
 
 def test_one_of_several_values_will_do(clocks: Clocks) -> None:
-    expected = {**BOUND, "cb": frozenset({"older", "certificate"})}
-    assert node(clocks).verify("request", issue(clocks), expected)
+    either = frozenset({"older", "certificate"})
+    assert node(clocks).verify("request", issue(clocks), {"cb": either})
     with pytest.raises(BadToken, match="another cb"):
-        node(clocks).verify("request", issue(clocks), {**BOUND, "cb": frozenset({"older"})})
+        node(clocks).verify("request", issue(clocks), {"cb": frozenset({"older"})})
 
 
 def test_all_secrets_of_the_keyring_are_accepted_and_the_first_signs(clocks: Clocks) -> None:
@@ -92,9 +92,10 @@ def test_all_secrets_of_the_keyring_are_accepted_and_the_first_signs(clocks: Clo
 def test_an_answer_is_for_one_node_and_repeats_the_id_of_its_request(clocks: Clocks) -> None:
     _, token_id = node(clocks, SENDER).issue("request", BOUND)
     answer, _ = node(clocks).issue("answer", {"aud": SENDER, "rj": token_id, "st": 101})
-    expected = {"aud": SENDER, "rj": token_id, "st": 101}
+    expected: dict[str, str | int] = {"aud": SENDER, "rj": token_id, "st": 101}
     assert node(clocks, SENDER).verify("answer", answer, expected)["iss"] == RECEIVER
-    for other in ({"rj": "x"}, {"st": 200}, {"st": "101"}):
+    others: list[dict[str, str | int]] = [{"rj": "x"}, {"st": 200}, {"st": "101"}]
+    for other in others:
         with pytest.raises(BadToken):
             node(clocks, SENDER).verify("answer", answer, {**expected, **other})
     with pytest.raises(BadToken, match="somebody else"):

@@ -112,7 +112,7 @@ def test_late_units_do_not_make_loss_negative() -> None:
 
 @pytest.mark.parametrize(
     ("loss", "slices"),
-    [(0.0, 0), (0.002, 0), (0.0031, 16), (0.0045, 11), (0.0079, 6), (0.0081, 1), (0.5, 1)],
+    [(0.0, 0), (0.002, 0), (0.0031, 16), (0.0045, 11), (0.01, 4), (0.03, 1), (0.5, 1)],
 )
 def test_bulk_limit(loss: float, slices: int) -> None:
     assert settled(loss).bulk_limit(SLICE) == slices * SLICE

@@ -246,10 +246,15 @@ class Inside:
             self._drops["queue_full"] += packets
 
     def _send_small(self, port: Port, keypair: Keypair, handle: PathHandle, items: Buffer) -> bool:
-        """Send frames in units that suit a lossy path: none larger than need be."""
+        """Send frames in units that suit a lossy path.
+
+        Packets of their own travel in single datagrams: a lost one takes nothing else along.
+        Superpackets are cut into pieces of a few segments: who sends those sends again what is
+        lost, and pays for the turns of the interpreter more than for the loss.
+        """
         limit = port.bulk_limit - TAG_SIZE
         fits = port.slice_size - TAG_SIZE
-        plains: list[bytes] = []
+        plains: list[bytes] = []  # units of one datagram each, waiting to be sent together
         sent = True
         unit = b""
         view = memoryview(items)
@@ -266,15 +271,20 @@ class Inside:
                 pieces = list(offload.split(frame, max(1, room // (segment or 1))))
             for piece in pieces:
                 item = PREFIX.pack(FRAME << 24 | len(piece)) + piece
-                if unit and len(unit) + len(item) > limit:
+                if unit and len(unit) + len(item) > fits:
                     plains.append(unit)
                     unit = b""
-                unit += item
-        plains.append(unit)
-        if max(map(len, plains)) <= fits:
-            return self.sealer.send_each(keypair, plains, handle, port.slice_size)
-        for plain in plains:
-            sent &= self.sealer.send(keypair, plain, handle, port.slice_size)
+                if len(item) <= fits:
+                    unit += item
+                    continue
+                if plains:  # in the order in which they came
+                    sent &= self.sealer.send_each(keypair, plains, handle, port.slice_size)
+                    plains = []
+                sent &= self.sealer.send(keypair, item, handle, port.slice_size)
+        if unit:
+            plains.append(unit)
+        if plains:
+            sent &= self.sealer.send_each(keypair, plains, handle, port.slice_size)
         return sent
 
     def _stage(self, port: Port, items: bytes, packets: int, size: int) -> None:

@@ -60,8 +60,8 @@ class Unreachable:
                 self._drops["tun_error"] += self._tun.write_batch([bytes(_VNET) + error])
 
     def _of_broadcast(self, error: bytes) -> bool:
-        """Whether an error, which seems to come from where the packet went to, is about a broadcast.
+        """Whether an error is about a broadcast; it seems to come from where the packet went to.
 
-        Those that waited for a peer in vain are not told from other packets.
+        Broadcasts that waited for a peer in vain are not told from other packets before.
         """
         return error[0] >> 4 == 4 and self._control.fib().is_broadcast(error[12:16])

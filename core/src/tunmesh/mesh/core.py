@@ -302,6 +302,7 @@ class Mesh:
     def peer_heard(self, peer: Peer, now: float) -> None:
         """The peer answered or asked just now."""
         self.directory.heard(peer.node_id, now)
+        self.members.heard(peer)
 
     def peer_message(self, peer: Peer, message: bytes, now: float) -> None:
         """A control message came."""

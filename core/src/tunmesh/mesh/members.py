@@ -201,8 +201,19 @@ class Members:
         self.suspect(peer, now)
         self.pump()
 
+    def heard(self, peer: Peer) -> None:
+        """A peer answered or asked."""
+        active = peer.paths.active
+        if peer.node_id in self._lost and peer.up and active is not None and not active.suspect:
+            self.set_lost(peer, lost=False)
+
     def suspect(self, peer: Peer, now: float) -> None:
-        """Look who answers at the URLs by which a peer was found: it may be somebody new."""
+        """A peer does not answer: let others stand in for it, as far as they can.
+
+        And look who answers at the URLs by which it was found: it may be somebody new.
+        """
+        if peer.up:
+            self.set_lost(peer, lost=True)
         self._joining.node_gone(peer.node_id, now)
 
     def set_lost(self, peer: Peer, *, lost: bool) -> None:

@@ -62,8 +62,18 @@ def capabilities(thread: int | str = "self") -> Capabilities:
     """
     path = Path("/proc/thread-self" if thread == "self" else f"/proc/{thread}", "status")
     values = dict(line.split(":", 1) for line in path.read_text().splitlines())
-    masks = [int(values[f"Cap{name}"], 16) for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")]
-    return Capabilities(*masks, no_new_privileges=values["NoNewPrivs"].strip() == "1")
+    names = ("Inh", "Prm", "Eff", "Bnd", "Amb")
+    inheritable, permitted, effective, bounding, ambient = (
+        int(values[f"Cap{name}"], 16) for name in names
+    )
+    return Capabilities(
+        inheritable,
+        permitted,
+        effective,
+        bounding,
+        ambient,
+        no_new_privileges=values["NoNewPrivs"].strip() == "1",
+    )
 
 
 def set_capabilities(mask: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import logging
 import secrets
-from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import anyio
@@ -125,7 +124,7 @@ class Client:
         except TimeoutError as error:
             raise EndpointError(f"{endpoint.url} does not answer in time") from error
         except _FAILURES as error:
-            raise EndpointError(f"{endpoint.url}: {error or type(error).__name__}") from error
+            raise EndpointError(f"{endpoint.url}: {str(error) or type(error).__name__}") from error
 
     async def _get_once(
         self, endpoint: Endpoint, path: str, headers: dict[str, str], status: int, nonce: str = ""
@@ -224,11 +223,10 @@ def _check_pin(endpoint: Endpoint, certificate: bytes) -> None:
 
 async def _body(response: httpx.Response) -> bytes:
     body = b""
-    async with aclosing(response.aiter_bytes()) as parts:
-        async for part in parts:
-            body += part
-            if len(body) > _MOST_BODY:
-                raise EndpointError(f"{response.url} answers with too much")
+    async for part in response.aiter_bytes():
+        body += part
+        if len(body) > _MOST_BODY:
+            raise EndpointError(f"{response.url} answers with too much")
     return body
 
 

@@ -123,7 +123,7 @@ class Pipe:
         with contextlib.suppress(ssl.SSLWantReadError):
             while filled < room:
                 # One record a read; none after the end of TLS. With a buffer it returns a number.
-                size: int = tls.read(room, buffer[filled:])  # type: ignore[assignment, arg-type]
+                size: int = tls.read(room, buffer[filled:])  # type: ignore[assignment]
                 if not size:
                     break
                 filled += size
@@ -181,8 +181,9 @@ class Pipe:
 
     def finish(self) -> None:
         """Say that nothing more will be sent, so that what was sent arrives before the close."""
-        if self.tls is not None:
-            with contextlib.suppress(ssl.SSLError):  # it wants to hear the same from the other end
-                self.tls.unwrap()
-            self.flush()
-        self.socket.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # the other end may have had enough before that
+            if self.tls is not None:
+                with contextlib.suppress(ssl.SSLError):  # it wants to hear the same from there
+                    self.tls.unwrap()
+                self.flush()
+            self.socket.shutdown(socket.SHUT_WR)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
 from typing import Any
 
 import anyio
@@ -174,9 +173,8 @@ class _Body(httpx.AsyncByteStream):
         self._answer = answer
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async with aclosing(self._answer.aiter_stream()) as parts:  # type: ignore[type-var]
-            async for part in parts:
-                yield part
+        async for part in self._answer.aiter_stream():
+            yield part
 
     async def aclose(self) -> None:
         await self._answer.aclose()

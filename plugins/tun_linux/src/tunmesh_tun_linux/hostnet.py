@@ -22,14 +22,13 @@ from tunmesh.errors import TunError
 from tunmesh_tun_linux.helper import HelpedNetlink
 from tunmesh_tun_linux.requests import (
     IFA_F_NODAD,
-    PROTOCOL,
     RTN_BROADCAST,
     RTN_UNICAST,
     TABLE_LOCAL,
     TABLE_MAIN,
 )
 from tunmesh_tun_linux.routes import KernelRoute, wanted_routes
-from tunmesh_tun_linux.rules import TABLE, apply_rules
+from tunmesh_tun_linux.rules import PROTOCOL, TABLE, apply_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -159,7 +158,7 @@ class HostNet:
             self._apply_addresses(netlink, index, addresses, outcome)
             # Removing an address may have removed routes, so these come second.
             self._apply_routes(netlink, index, routes, outcome)
-            defaults = {route.prefix.version for route in routes if route.apart}
+            defaults: set[int] = {route.prefix.version for route in routes if route.apart}
             if defaults or self._mark:
                 self._mark = config.mark
                 outcome.problems += self._apply_rules(netlink, defaults, config.underlay)
@@ -213,8 +212,10 @@ class HostNet:
             try:
                 netlink.route("add", oif=index, **route_arguments(route))
             except NetlinkError as exc:
-                if exc.code in {errno.EPERM, errno.EEXIST} and (_kind(route) in foreign):
+                if exc.code == errno.EEXIST and _kind(route) in foreign:
                     continue  # somebody else made the same route
+                if exc.code == errno.EPERM and _covered(route, foreign):
+                    continue  # that will do
                 if exc.code != errno.EPERM:
                     what = f"route {route.prefix} into {self._device}"
                     outcome.problems.append(_refused(what, exc))
@@ -366,7 +367,7 @@ def _connected(addresses: Iterable[Interface], present: set[_Kind]) -> set[Kerne
 
     The kernel makes one with each address; when somebody has removed it, it does not come back.
     """
-    missing = {}
+    missing: dict[Network, KernelRoute] = {}
     for address in sorted(addresses, key=_sort_key):
         prefix = address.network
         source = address.ip if address.version == 4 else None
@@ -374,6 +375,17 @@ def _connected(addresses: Iterable[Interface], present: set[_Kind]) -> set[Kerne
         if prefix.prefixlen < prefix.max_prefixlen and _kind(route) not in present:
             missing.setdefault(prefix, route)
     return set(missing.values())
+
+
+def _covered(route: KernelRoute, others: set[_Kind]) -> bool:
+    """Whether what a route leads into the device goes there by another one as well."""
+    return any(
+        prefix.version == route.prefix.version
+        and prefix.prefixlen <= route.prefix.prefixlen
+        and route.prefix.network_address in prefix
+        for prefix, broadcast, _ in others
+        if broadcast == route.broadcast
+    )
 
 
 def _kind(route: KernelRoute) -> _Kind:

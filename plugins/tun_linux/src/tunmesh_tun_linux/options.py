@@ -52,7 +52,7 @@ FileDescriptor = Annotated[
 ]
 
 Commands = Annotated[
-    tuple[str | tuple[str, ...], ...],
+    tuple[str | Annotated[tuple[str, ...], msgspec.Meta(min_length=1)], ...],
     msgspec.Meta(extra={"verbatim": True, "commands": True}),
 ]
 

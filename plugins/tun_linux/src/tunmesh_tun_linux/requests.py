@@ -232,10 +232,12 @@ class Allowance:
         return default and request.priority in {TABLE, TABLE - 1, TABLE - 2}
 
     def _allows_address(self, request: Request) -> bool:
+        assert request.address is not None
         address = ipaddress.ip_interface((request.address, request.length))
         return _inside(address.network, (*self.networks, _LINK_LOCAL))
 
     def _allows_route(self, request: Request) -> bool:
+        assert request.address is not None
         try:
             prefix = ipaddress.ip_network((request.address, request.length))
         except ValueError:  # bits beyond the prefix

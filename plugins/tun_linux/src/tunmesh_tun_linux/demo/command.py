@@ -57,6 +57,7 @@ def _run(screen: Screen, count: int, *, keep: bool, plugins: Sequence[str]) -> N
         story.build_network(screen, nodes)
         story.form_mesh(screen, nodes, plugins)
         story.ping_everybody(screen, nodes)
+        story.broadcast(screen, nodes[0], nodes[1:])
         if "igmp" in plugins:
             story.reach_group(screen, nodes)
         story.measure_throughput(screen, nodes[0], nodes[1])

@@ -22,6 +22,7 @@ from tunmesh_tun_linux.demo import signals
 from tunmesh_tun_linux.demo.namespaces import DemoError, enter_for_good, node_namespace
 
 DEVICE = "tun1"
+MESH_BROADCAST = "10.77.255.255"
 #: Plugins of the built-in default of ``plugins.enabled``; those that are installed are used.
 _DEFAULT_PLUGINS = ("tun_linux", "ifaddr", "udp", "https", "igmp")
 _STOP_TIMEOUT = 3.0
@@ -75,6 +76,7 @@ class Node:
         self.name = f"node-{number}"
         self.namespace = node_namespace(number)
         self.ipv4 = f"10.77.0.{number}"
+        self.local_broadcast = "10.77.0.255"
         self.ipv6 = f"fd77::{number:x}"
         self.socket = directory / f"{self.name}.sock"
         self._config = directory / f"{self.name}.toml"

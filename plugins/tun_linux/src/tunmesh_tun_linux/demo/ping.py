@@ -27,7 +27,7 @@ def ping(
 
     Args:
         report: Is told each target that is done.
-        targets: Addresses.
+        targets: Addresses; a link-local one with its zone.
         count: Requests to each.
         timeout: Seconds to wait for each reply.
 
@@ -38,12 +38,19 @@ def ping(
     for target in targets:
         family = socket.AF_INET6 if ":" in target else socket.AF_INET
         with socket.socket(family, socket.SOCK_RAW, _PROTOCOLS[family][0]) as sock:
-            sock.connect((target, 0))
+            sock.connect(_socket_address(target))
             results[target] = [
                 _echo(sock, family, sequence, timeout) for sequence in range(1, count + 1)
             ]
         report(target)
     return results
+
+
+def _socket_address(target: str) -> tuple[str, int] | tuple[str, int, int, int]:
+    address, _, device = target.partition("%")
+    if ":" not in address:
+        return (address, 0)
+    return (address, 0, 0, socket.if_nametoindex(device) if device else 0)
 
 
 def _echo(

@@ -10,9 +10,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeAlias
 
+from tunmesh_tun_linux.demo import broadcast as broadcasts
 from tunmesh_tun_linux.demo import groups, meter, namespaces
 from tunmesh_tun_linux.demo.namespaces import DemoError, underlay_address
-from tunmesh_tun_linux.demo.nodes import DEVICE, Node
+from tunmesh_tun_linux.demo.nodes import DEVICE, MESH_BROADCAST, Node
 from tunmesh_tun_linux.demo.ping import ping
 from tunmesh_tun_linux.demo.screen import Screen, Step, Table
 from tunmesh_tun_linux.demo.worker import Worker
@@ -127,35 +128,44 @@ def _carrier(statuses: Sequence[dict[str, Any] | None]) -> str:
 
 
 def ping_everybody(screen: Screen, nodes: Sequence[Node]) -> None:
-    """Ping each node from each other, by IPv4 and IPv6."""
+    """Ping each node from each other: by IPv4, IPv6, and the link-local address of its device."""
     with screen.step("ping") as step:
         rows: list[list[str]] = []
         everything: list[float] = []
+        addresses = {node: (node.ipv4, node.ipv6, _link_local(node)) for node in nodes}
         for node in nodes:
             others = [other for other in nodes if other is not node]
-            targets = [address for other in others for address in (other.ipv4, other.ipv6)]
+            targets = [address for other in others for address in addresses[other] if address]
             with Worker(node.namespace, ping, targets, _PINGS, _PING_TIMEOUT) as worker:
                 for target in _reports(worker):
                     step.update(f"{node.name} to {target}")
                 results: dict[str, list[float | None]] = worker.result
             for other in others:
-                ipv4, ipv6 = results[other.ipv4], results[other.ipv6]
-                rows.append([node.name, other.name, round_trip(ipv4), round_trip(ipv6)])
-                replies = [time for time in (*ipv4, *ipv6) if time is not None]
-                if not any(ipv4) or not any(ipv6):
+                found = [results[address] for address in addresses[other] if address]
+                rows.append([node.name, other.name, *map(round_trip, found)])
+                everything += [time for times in found for time in times if time is not None]
+                if not all(map(any, found)):
                     step.update("no reply", _ping_table(rows))
                     raise DemoError(
                         f"{node.name} got no reply from {other.name}{_logs([node, other])}"
                     )
-                everything += replies
         average = fmean(everything) * 1000
         step.update(f"all answer, {average:.2f} ms on average", _ping_table(rows))
 
 
 def _ping_table(rows: list[list[str]]) -> Table:
     most = 20
-    more = [[f"and {len(rows) - most} more", "", "", ""]] if len(rows) > most else []
-    return Table(["from", "to", "IPv4", "IPv6"], rows[:most] + more)
+    width = len(rows[0])
+    more = [[f"and {len(rows) - most} more"] + [""] * (width - 1)] if len(rows) > most else []
+    return Table(["from", "to", "IPv4", "IPv6", "link-local"][:width], rows[:most] + more)
+
+
+def _link_local(node: Node) -> str:
+    """The address that the kernel gave the device, with its zone; empty if nobody announces it."""
+    status = node.status()
+    own: list[str] = status["node"]["addresses"] if status else []
+    found = [address.partition("/")[0] for address in own if address.startswith("fe80:")]
+    return f"{found[0]}%{DEVICE}" if found else ""
 
 
 def round_trip(times: Sequence[float | None]) -> str:
@@ -165,6 +175,38 @@ def round_trip(times: Sequence[float | None]) -> str:
         return "no reply"
     lost = len(times) - len(replies)
     return f"{fmean(replies) * 1000:.2f} ms" + (f", {lost} of {len(times)} lost" if lost else "")
+
+
+def broadcast(screen: Screen, sender: Node, receivers: Sequence[Node]) -> None:
+    """Send one broadcast of each kind, and see every other node get one copy of each."""
+    kinds = {
+        "255.255.255.255": "255.255.255.255",
+        "local subnet": sender.local_broadcast,
+        "whole mesh": MESH_BROADCAST,
+    }
+    with screen.step("broadcast") as step, ExitStack() as stack:
+        sinks = []
+        for node in receivers:
+            sinks.append(stack.enter_context(Worker(node.namespace, broadcasts.receive)))
+            sinks[-1].poll(_WORKER_TIMEOUT)  # it listens
+        arguments = (sender.ipv4, list(kinds.values()))
+        with Worker(sender.namespace, broadcasts.send, *arguments) as source:
+            for _ in _reports(source):
+                pass
+        rows = []
+        for node, sink in zip(receivers, sinks, strict=True):
+            for _ in _reports(sink):
+                pass
+            copies = [sink.result.get(address, 0) for address in kinds.values()]
+            rows.append([node.name, *map(str, copies)])
+            if set(copies) != {1}:
+                step.update("not one copy of each", Table(["copies at", *kinds], rows))
+                raise DemoError(
+                    f"{node.name} did not get one copy of each broadcast of {sender.name}"
+                    f"{_logs([sender, node])}"
+                )
+        text = f"one datagram of {sender.name} to each address, one copy at each other node"
+        step.update(text, Table(["copies at", *kinds], rows))
 
 
 def measure_throughput(screen: Screen, sender: Node, receiver: Node) -> None:
