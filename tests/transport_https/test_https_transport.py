@@ -7,7 +7,7 @@ import socket
 import anyio
 import pytest
 
-from tests.transport_https.nodes import Node, started, until
+from tests.transport_https.nodes import Node, free_port, started, until
 from tunmesh.plugin import EndpointError, TransportError, TransportRegistration
 from tunmesh.testing import VirtualClock
 from tunmesh_transport_https.options import Options
@@ -135,6 +135,23 @@ async def test_a_url_stands_for_the_endpoints_of_who_answers() -> None:
         assert found == (*b.transport.local_endpoints(), b.url)
         assert len(found) == 3
         assert all("#" in endpoint for endpoint in found[:2])
+
+
+async def test_a_url_is_asked_again_while_nobody_is_there() -> None:
+    async with started({}) as (a,):
+        found: list[str] = []
+
+        async def resolve() -> None:
+            found.extend(await a.transport.resolve(f"https://127.0.0.1:{port}"))
+
+        port = free_port()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(resolve)
+            await anyio.sleep(0.1)
+            late = Node(tasks, "z", options={"listen": (f"127.0.0.1:{port}",)})
+            async with late.transport:
+                await until(lambda: found)
+                assert found == [late.endpoint, late.url]
 
 
 async def test_a_url_that_leads_to_oneself_stands_for_itself() -> None:

@@ -48,6 +48,10 @@ _FAILURES = (
 )
 
 
+class Unreachable(EndpointError):
+    """Nobody answers there now; that may change soon."""
+
+
 class _Clocks(Exception):
     """The other node has another time, and told what to do."""
 
@@ -122,9 +126,12 @@ class Client:
         except BadToken as error:
             raise EndpointError(f"{endpoint.url} answered with a bad token: {error}") from error
         except TimeoutError as error:
-            raise EndpointError(f"{endpoint.url} does not answer in time") from error
+            raise Unreachable(f"{endpoint.url} does not answer in time") from error
         except _FAILURES as error:
-            raise EndpointError(f"{endpoint.url}: {str(error) or type(error).__name__}") from error
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise Unreachable(
+                f"{endpoint.url}: {reason or str(error) or type(error).__name__}"
+            ) from error
 
     async def _get_once(
         self, endpoint: Endpoint, path: str, headers: dict[str, str], status: int, nonce: str = ""
@@ -149,7 +156,8 @@ class Client:
                 if response.status_code == _UNAUTHORIZED:
                     _raise_refusal(endpoint, body)
                 if response.status_code != status:
-                    raise EndpointError(f"{endpoint.url} answered {response.status_code}")
+                    # Of a proxy or a load balancer; behind it there may be somebody soon.
+                    raise Unreachable(f"{endpoint.url} answered {response.status_code}")
                 self._context.verify_token(
                     "answer",
                     response.headers.get(admission.ANSWER_HEADER, ""),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import random
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,7 +23,7 @@ from tunmesh.plugin import EndpointError, PathHandle, Transport, TransportContex
 from tunmesh.underlay import Discovery
 from tunmesh_transport_https.admission import NodeInfo
 from tunmesh_transport_https.certificates import Certificates
-from tunmesh_transport_https.client import Client
+from tunmesh_transport_https.client import Client, Unreachable
 from tunmesh_transport_https.endpoints import (
     SCHEME,
     Endpoint,
@@ -52,6 +53,8 @@ _LINGER = 15.0
 _LINGER_ACCEPTED = 30.0
 #: Seconds between looks at what has become too old, and at the certificate's files.
 _HOUSEKEEPING = 1.0
+#: Seconds between requests to a URL where nobody answers; the core allows ten in all.
+_ASK_AGAIN = (0.25, 0.25, 0.5, 0.5, 1.0, 1.0)
 #: Endpoints of a node that answered at a URL.
 _MOST_TOLD = 6
 
@@ -192,7 +195,7 @@ class HttpsTransport(Transport):
         that one which is dialled.
         """
         endpoint = parse_endpoint(url)
-        info = await self._client.node_info(endpoint)
+        info = await self._ask(endpoint)
         found: dict[str, None] = {}
         if info.id != self._context.node_id:
             for text in info.endpoints[:_MOST_TOLD]:
@@ -203,6 +206,15 @@ class HttpsTransport(Transport):
                 found[text] = None
         found[endpoint.url] = None
         return tuple(found)
+
+    async def _ask(self, endpoint: Endpoint) -> NodeInfo:
+        """Who is there; nodes that know each other may well be started at the same time."""
+        for delay in _ASK_AGAIN:
+            try:
+                return await self._client.node_info(endpoint)
+            except Unreachable:
+                await anyio.sleep(delay * random.uniform(0.8, 1.2))
+        return await self._client.node_info(endpoint)
 
     def _check(self, target: Endpoint) -> None:
         """Refuse what would travel through the mesh itself; of names their addresses are looked at.

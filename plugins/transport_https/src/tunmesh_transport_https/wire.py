@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -126,7 +127,7 @@ async def _connect(sock: socket.socket, address: Any) -> None:  # noqa: ANN401 -
         await anyio.wait_writable(sock)
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
-            raise OSError(error, f"cannot connect to {address[0]}") from None
+            raise OSError(error, f"{address[0]}: {os.strerror(error).lower()}") from None
 
 
 class OneConnection(httpx.AsyncBaseTransport):
