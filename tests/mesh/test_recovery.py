@@ -92,7 +92,7 @@ def test_a_node_that_leaves_is_gone_at_once_everywhere() -> None:
     simulation.run(0.05)
     others = [simulation.nodes[name] for name in simulation.running()]
     assert all("n4" not in node.known() and len(node.mesh.peers) == 4 for node in others)
-    assert all(len(node.mesh.fib().inside(*pair(simulation, 1, 4))) for node in others)
+    assert all(len(node.mesh.forwarding.fib().inside(*pair(simulation, 1, 4))) for node in others)
     simulation.run(60.0)
     assert all("n4" not in node.known() for node in others)
 

@@ -61,13 +61,14 @@ def main(uid: str, capabilities: str, *command: str) -> None:
     if uid != "0":
         _open_to_all(Path(sys.executable).resolve())
         _open_tun_to_all()
+    may_set_groups = Path("/proc/self/setgroups").read_text().strip() == "allow"
     os.execvp(
         "setpriv",
         [
             "setpriv",
             f"--reuid={uid}",
             f"--regid={uid}",
-            "--clear-groups",
+            "--clear-groups" if may_set_groups else "--keep-groups",
             f"--inh-caps={capabilities}",
             f"--ambient-caps={capabilities}",
             f"--bounding-set={capabilities}",

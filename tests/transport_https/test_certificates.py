@@ -121,7 +121,7 @@ async def test_names_and_authorities_are_checked_if_asked_for(tmp_path: Path) ->
         assert await strict.transport.resolve(right.url)
         assert await signed.transport.resolve(right.url)
         assert await signed.transport.resolve(wrong_name.url)
-        with pytest.raises(EndpointError, match=r"(?i)certificate.*mismatch"):
+        with pytest.raises(EndpointError, match="IP address mismatch"):
             await strict.transport.resolve(wrong_name.url)
         for client in (strict, signed, public):
             with pytest.raises(EndpointError, match="self-signed"):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from msgspec import Meta
 
 from tunmesh.config.convert import Converter
-from tunmesh.durations import Duration
 from tunmesh.config.problems import Origin
+from tunmesh.durations import Duration
 from tunmesh.errors import ConfigError
 from tunmesh.interfaces.tun import Interface, Network
 

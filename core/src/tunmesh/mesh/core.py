@@ -149,7 +149,7 @@ class Mesh:
             receive=self._receive_relayed,
         )
         control = Control(
-            self._fib,
+            self.fib,
             self.handshakes,
             self.roster,
             records,
@@ -194,7 +194,8 @@ class Mesh:
     def _invalidate(self) -> None:
         self.forwarding.invalidate()
 
-    def _fib(self) -> Fib:
+    def fib(self) -> Fib:
+        """The forwarding table."""
         return self.forwarding.fib()
 
     def _receive_relayed(self, handle: PathHandle, data: memoryview, segment_size: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import secrets
+import ssl
 from typing import TYPE_CHECKING
 
 import anyio
@@ -127,6 +128,8 @@ class Client:
             raise EndpointError(f"{endpoint.url} answered with a bad token: {error}") from error
         except TimeoutError as error:
             raise Unreachable(f"{endpoint.url} does not answer in time") from error
+        except ssl.SSLCertVerificationError as error:
+            raise EndpointError(f"{endpoint.url}: {error.verify_message}") from error
         except _FAILURES as error:
             reason = error.strerror if isinstance(error, OSError) else None
             raise Unreachable(
