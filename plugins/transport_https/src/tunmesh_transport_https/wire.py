@@ -12,6 +12,7 @@ import anyio
 import httpcore
 import httpx
 
+from tunmesh.plugin import EndpointError
 from tunmesh_transport_https.pipe import READ_BYTES, Pipe
 
 _RECORD = 1 << 14
@@ -97,9 +98,10 @@ async def connect(
         seconds_each: Seconds for each address.
 
     Raises:
+        EndpointError: It has none that may be used.
         OSError: None could be reached.
     """
-    failure = OSError(f"{host} has no address that may be used")
+    failure: Exception = EndpointError(f"{host} has no address that may be used")
     for family, kind, protocol, _, address in await anyio.getaddrinfo(
         host, port, type=socket.SOCK_STREAM
     ):
