@@ -17,6 +17,7 @@ PROJECTS = (
     ROOT / "core",
     ROOT / "plugins" / "multicast_igmp",
     ROOT / "plugins" / "tun_linux",
+    ROOT / "plugins" / "transport_https",
     ROOT / "plugins" / "transport_udp",
     ROOT / "tests" / "packaging" / "example_plugin",
 )
@@ -145,6 +146,7 @@ def test_wheels_say_that_they_are_typed(installation: Installation) -> None:
         "tunmesh",
         "tunmesh_multicast_igmp",
         "tunmesh_tun_linux",
+        "tunmesh_transport_https",
         "tunmesh_transport_udp",
     ):
         (marker,) = installation.folder.glob(f"lib/*/site-packages/{package}/py.typed")

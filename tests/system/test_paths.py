@@ -118,6 +118,54 @@ def test_bulk_in_both_directions_makes_no_path_smaller(meshes: MeshFactory) -> N
     assert seen <= {1472, 1452}, seen
 
 
+# --------------------------------------------------------- another transport
+
+
+@pytest.mark.parametrize("blocked", [("a", "b"), ("b",)])
+def test_where_udp_is_blocked_https_carries_and_udp_is_taken_again(
+    meshes: MeshFactory, blocked: tuple[str, ...]
+) -> None:
+    mesh = meshes("a", "b")
+    options = {"plugins": {"enabled": ["tun_linux", "udp", "https"]}}
+    for name in "ab":
+        mesh.add(name, [mesh.lab["a"].url()], options=options)
+    a, b = mesh["a"], mesh["b"]
+    mesh.expect_reachable(3, mesh.start())
+
+    def uses(transport: str) -> bool:
+        return link(a, "b").get("transport") == link(b, "a").get("transport") == transport
+
+    eventually(
+        lambda: any(
+            each["transport"] == "https" and each["state"] == "up"
+            for each in a.peers()["b"]["links"]
+        ),
+        10 * PATIENCE,
+        "there is a path over https",
+    )
+    assert uses("udp")
+    with (
+        PingStream(a.host, b.overlay4, 0.05) as stream,
+        bulk.flow(a.host, b.host, b.overlay6, seconds=10) as outcomes,
+    ):
+        time.sleep(1)
+        mesh.lab.faults("meta l4proto udp drop", hosts=blocked)
+        since = time.monotonic()
+        eventually(lambda: uses("https"), 5 * PATIENCE, "both use https")
+        assert link(a, "b")["reason"] == "no answer"
+        time.sleep(5)
+        mesh.lab.faults("")
+        healed = time.monotonic()
+        eventually(lambda: uses("udp"), 35 * PATIENCE, "both use udp again")
+        assert link(a, "b")["reason"] == "recovered"
+        time.sleep(2)
+    assert stream.recovery(since) <= 5 * PATIENCE
+    assert not [e for e in stream.echoes if e.sent >= healed and e.received is None]
+    assert outcomes[0].sha256 == outcomes[1].sha256  # the flow went on
+    for node in (a, b):
+        assert "peer down" not in node.log_text()
+
+
 # ------------------------------------------------------------------- relays
 
 

@@ -16,9 +16,8 @@ import anyio
 
 #: What one `recv` takes: some units at several Gbit/s.
 READ_BYTES = 1 << 18
-#: The kernel takes no more than this ahead of what it sends: what waits longer waits in our queue,
-#: where small messages overtake and old ones are dropped.
-NOT_SENT_BYTES = 1 << 17
+#: Bytes that the kernel takes ahead of what it sends, at first.
+_UNSENT_BYTES = 1 << 17
 #: What was sent and not acknowledged for so long ends the connection.
 _USER_TIMEOUT_MS = 10_000
 _KEEPALIVE_SECONDS = 10
@@ -37,15 +36,18 @@ class Pipe:
     Attributes:
         socket: The socket.
         tls: The TLS layer, None before `start_tls`.
+        sent: Bytes that the network has taken.
         closed: Whether `close` was called.
     """
 
-    __slots__ = ("_backlog", "_incoming", "_outgoing", "closed", "socket", "tls")
+    __slots__ = ("_backlog", "_incoming", "_outgoing", "_unsent", "closed", "sent", "socket", "tls")
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
         self.tls: ssl.SSLObject | None = None
+        self.sent = 0
         self.closed = False
+        self._unsent = _UNSENT_BYTES
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         #: What the network did not take yet.
@@ -53,7 +55,7 @@ class Pipe:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
-        sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOT_SENT_BYTES)
+        sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_SECONDS)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_SECONDS)
@@ -164,8 +166,15 @@ class Pipe:
             sent = self.socket.send(self._backlog)
         except BlockingIOError:
             return False
+        self.sent += sent
         self._backlog = self._backlog[sent:]
         return not self._backlog
+
+    def limit_unsent(self, size: int) -> None:
+        """Let the kernel take about so many bytes ahead of what it sends."""
+        if not self._unsent / 2 < size < self._unsent * 2:
+            self._unsent = size
+            self.socket.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, size)
 
     def certificate(self) -> bytes:
         """The other end's certificate (DER); empty if it showed none."""

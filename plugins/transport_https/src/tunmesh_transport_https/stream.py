@@ -30,10 +30,17 @@ MAX_DATAGRAM = 0xFFFF + 16
 _SMALL = 640
 #: Bytes of small messages sent between two large ones, so that none waits for ever.
 _BURST = 1 << 14
-#: Bytes that wait at most: four of the largest messages, and a thousand small ones.
-_QUEUE_BYTES = {False: 1 << 20, True: 1 << 17}
+#: Bytes that wait at most, of small and of large messages. TCP inside is slowed by its window
+#: before it fills this; a drop of what is dozens of its segments would cost it more.
+_SMALL_BYTES = 1 << 17
+_LARGE_BYTES = 1 << 22
 #: Seconds that something waits at most. TCP inside has sent it again by then.
 _QUEUE_SECONDS = 0.2
+#: The kernel is given what it sends in this many seconds. What is there nobody overtakes.
+_UNSENT_SECONDS = 0.005
+_UNSENT_BYTES = (1 << 14, 1 << 20)
+#: Seconds of waiting for the network that tell how fast it is.
+_MEASURED = 0.02
 #: Reads for each time that the socket is readable; then it is the others' turn.
 _READS = 4
 
@@ -125,10 +132,14 @@ class Stream:
         self._wait = blocked
         self._clock = clock
         self._counts = counts
-        self._small = Queue(_QUEUE_BYTES[True])
-        self._large = Queue(_QUEUE_BYTES[False])
+        self._small = Queue(_SMALL_BYTES)
+        self._large = Queue(_LARGE_BYTES)
         self._waiting = False
         self._over = False
+        #: While the network does not take more: when that was looked at, what it has taken then.
+        self._measured_from = (0.0, 0)
+        self._waited = 0.0
+        self._taken = 0
         self._fragments: list[Buffer] = []
 
     # Sending
@@ -155,6 +166,7 @@ class Stream:
         try:
             if not self.pipe.write(self._to_send()):
                 self._waiting = True
+                self._measured_from = self._clock(), self.pipe.sent
                 self._wait()
         except OSError as error:
             self.end(error.strerror or str(error))
@@ -168,6 +180,7 @@ class Stream:
         if self.pipe.closed:
             return True
         try:
+            self._measure()
             if not self.pipe.flush():
                 return False
             while batch := self._next_batch():
@@ -179,6 +192,20 @@ class Stream:
             self.end(error.strerror or str(error))
         self._waiting = False
         return True
+
+    def _measure(self) -> None:
+        """Follow the network's speed with what the kernel is given ahead."""
+        now, sent = self._clock(), self.pipe.sent
+        since, before = self._measured_from
+        self._waited += now - since
+        self._taken += sent - before
+        self._measured_from = now, sent
+        if self._waited >= _MEASURED:
+            least, most = _UNSENT_BYTES
+            unsent = int(self._taken / self._waited * _UNSENT_SECONDS)
+            self.pipe.limit_unsent(min(max(unsent, least), most))
+            self._waited = 0.0
+            self._taken = 0
 
     def _next_batch(self) -> list[bytes]:
         """Small messages that wait, up to a burst, and then one large one."""
