@@ -1,0 +1,358 @@
+"""One node: builds everything from the configuration, runs it in one task group, stops in order.
+
+::
+
+    start   key and secrets → device → addresses → mesh → transports → admin socket → readers
+    stop    "node stopping" → goodbye to the peers → the same backwards
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import logging
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.from_thread
+import anyio.lowlevel
+
+from tunmesh import __version__, statusdoc
+from tunmesh.addressing import OwnAddresses
+from tunmesh.admin.location import socket_path
+from tunmesh.admin.server import serve
+from tunmesh.config import Config
+from tunmesh.errors import ConfigError, EndpointError, TunError, TunmeshError
+from tunmesh.identity.keys import NodeKey
+from tunmesh.identity.secrets import Keyring
+from tunmesh.identity.tokens import Tokens
+from tunmesh.interfaces import Reactor, Transport
+from tunmesh.interfaces.events import NodeInfo
+from tunmesh.interfaces.tun import Interface
+from tunmesh.loader.manager import PluginHost
+from tunmesh.mesh import Mesh
+from tunmesh.node.announcer import Announcer
+from tunmesh.node.hostconfig import HostConfig
+from tunmesh.node.opening import NodeFailed, Opening
+from tunmesh.node.settings import mesh_settings
+from tunmesh.privileges import (
+    Account,
+    acting_as,
+    hand_over,
+)
+from tunmesh.privileges.threads import drop_everything
+from tunmesh.reactor import reactor
+from tunmesh.routing.prefixes import any_default
+
+log = logging.getLogger(__name__)
+
+#: The clock of everything goes on during suspend; sleeping does not, so it is looked at this often.
+_LONGEST_SLEEP = 1.0
+#: After something due has failed the next is done only this much later.
+_TIMER_PAUSE = 0.01
+#: A name in a URL is resolved within this time.
+_RESOLVE_TIMEOUT = 10.0
+#: Carried by the sockets of the transports where a default route may lead into the tunnel.
+UNDERLAY_MARK = 0x746D
+#: Goodbyes get this long to leave the host.
+_GOODBYE = 0.05
+
+
+def now() -> float:
+    """Seconds on ``CLOCK_BOOTTIME``."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Node(Announcer):
+    """A node that runs until it is told to stop.
+
+    Args:
+        config: The configuration.
+        plugins: The plugins, loaded.
+        secrets: The mesh secrets.
+        account: The user that the process turns into once everything is open; None if it keeps
+            its privileges.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        plugins: PluginHost,
+        secrets: list[bytes],
+        account: Account | None = None,
+    ) -> None:
+        super().__init__(plugins)
+        self._config = config
+        self._keyring = Keyring(secrets, config.mesh.name)
+        self._account = account
+        state_dir = Path(config.node.state_dir) if config.node.state_dir else None
+        if account is not None and state_dir is not None:
+            _hand_over(state_dir, account)
+        with acting_as(account):  # what is made now is written later, too
+            self._key = NodeKey.load_or_create(state_dir) if state_dir else NodeKey.generate()
+            self._addresses = OwnAddresses(
+                self._key.node_id, config.node.addresses, config.mesh.networks, state_dir
+            )
+        self._boot_id = os.urandom(8)
+        self._mark = UNDERLAY_MARK if any_default(config.routing.accept_subnets) else 0
+        self._started = now()
+        self._failure = ""
+        self.reactor: Reactor
+
+    # --------------------------------------------------------------- life cycle
+
+    async def run(self) -> None:
+        """Run until `stop`.
+
+        Raises:
+            TunmeshError: The node could not start, or cannot go on.
+        """
+        self._token = anyio.lowlevel.current_token()
+        self._wake = anyio.Event()
+        self._next_wake = float("inf")
+        self._stopped = anyio.Event()
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                self.reactor = reactor(tasks)
+                await self._run(tasks)
+                tasks.cancel_scope.cancel()
+        except* TunmeshError as group:
+            raise first_error(group) from group
+        if self._failure:
+            raise NodeFailed(self._failure)
+
+    async def _run(self, tasks: anyio.abc.TaskGroup) -> None:
+        async with AsyncExitStack() as stack:
+            opening = Opening(
+                self, stack, self._plugins, self._config, self._key.node_id, self._user
+            )
+            backend, self._tun = await opening.tun()
+            self.mesh = self._make_mesh()
+            self._host = HostConfig(self._config, self._tun, self.mesh, self._addresses, self._mark)
+            await opening.address_providers(self._addresses, self._tun.name)
+            await self._host.open()
+            await opening.transports(self.mesh, self._tokens(), self._mark)
+            await opening.policies(self.mesh)
+            handlers = {"status": lambda _: self._status(backend), "stop": self._stop_command}
+            path = socket_path(self._config.admin.socket, self._tun.name)
+            listen = functools.partial(serve, owner=self._user, opened=self._give_up_privileges)
+            await tasks.start(listen, path, handlers)
+            self._announce()
+            for name, group in self._config.bootstrap.items():
+                draw = functools.partial(group.interval.draw, self.mesh.rng)
+                self.mesh.joining.add_group(name, group.urls, group.retries, draw)
+            self.mesh.start()
+            self._device_watch = self.reactor.watch(self._tun.fileno(), self._read_device)
+            stack.callback(self._device_watch.close)
+            tasks.start_soon(self._timer)
+            applying = anyio.CancelScope()
+            stack.callback(applying.cancel)  # before the device is closed
+            tasks.start_soon(self._host.keep, applying)
+            info = self._info()
+            for warning in self._host.warnings():
+                log.warning("%s", warning)
+            log.info("node up id=%s name=%s device=%s", info.id, info.name, info.device)
+            self._plugins.notify_node_started(info)
+            gc.collect()
+            gc.freeze()  # what was built so far lives as long as the node
+            await self._stopped.wait()
+            log.info("node stops id=%s", info.id)
+            self._plugins.notify_node_stopping(info)
+            self.mesh.stop()
+            await anyio.sleep(_GOODBYE)
+
+    async def _give_up_privileges(self) -> None:
+        if self._account is not None:
+            await drop_everything(self._account)
+            log.info("privileges given up user=%s", self._account.name)
+
+    def stop(self) -> None:
+        """Stop in order."""
+        self._stopped.set()
+
+    def _stop_command(self, _: dict[str, Any]) -> None:
+        self.stop()
+
+    def device_lost(self, reason: str) -> None:
+        """The node cannot go on without its device."""
+        if not self._failure:  # what comes after the first is of the same fall
+            self._failure = f"device lost: {reason}"
+        self._stopped.set()
+
+    def _read_device(self) -> None:
+        try:
+            self.mesh.inside.read()
+        except TunError as error:
+            self._device_watch.close()  # it stays readable for ever
+            self.device_lost(str(error))
+
+    @property
+    def _user(self) -> tuple[int, int] | None:
+        """The uid and gid that the process turns into."""
+        return None if self._account is None else (self._account.uid, self._account.gid)
+
+    def _tokens(self) -> Tokens:
+        return Tokens(self._key.node_id, self._boot_id, self._keyring, wall=time.time, clock=now)
+
+    def _make_mesh(self) -> Mesh:
+        return Mesh(
+            mesh_settings(self._config),
+            self._key,
+            self._keyring,
+            self._tun,
+            name=self._config.node.name,
+            observer=self,
+            clock=now,
+            wall_ns=time.time_ns,
+            rng=random.Random(os.urandom(16)),
+            boot_id=self._boot_id,
+            resolve=self._resolve,
+            wake=self._wake_at,
+        )
+
+    # ------------------------------------------- for the plugins: `contexts.Host`
+
+    def spawn(
+        self, name: str, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]
+    ) -> None:
+        """Run a plugin's task; an exception ends only this task."""
+        self._tasks.start_soon(self._contained, name, function, args)
+
+    async def _contained(
+        self, name: str, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]
+    ) -> None:
+        try:
+            await function(*args)
+        except Exception:
+            # The task-group boundary: a plugin's failure must not end the node.
+            log.exception("plugin task failed plugin=%s", name)
+
+    def call_soon_threadsafe(self, function: Callable[..., None], args: tuple[Any, ...]) -> None:
+        """Run a function on the event loop, from any thread."""
+        anyio.from_thread.run_sync(function, *args, token=self._token)
+
+    # ---------------------------------------------------------------- addresses
+
+    def now(self) -> float:
+        """The node's clock."""
+        return now()
+
+    def set_addresses(self, provider: str, addresses: tuple[Interface, ...]) -> None:
+        """What an address provider contributes."""
+        self._addresses.set(provider, addresses)
+        self._addresses_changed()
+
+    def claims_changed(self) -> None:
+        """Who has which address changed, or is in doubt."""
+        if self._addresses.settle(self.mesh.directory.claims):
+            self._addresses_changed()
+
+    def _addresses_changed(self) -> None:
+        if self.mesh.carriers.transports:  # else the start has not come that far
+            self._announce()
+            self._host.changed()
+
+    def _announce(self) -> None:
+        versions = {"tunmesh": __version__}
+        for entry in self._plugins.entries:
+            if entry.state == "active":
+                versions[entry.name] = entry.version
+        self.mesh.announce(
+            addresses=self._addresses.all(),
+            subnets=tuple((subnet.prefix, subnet.metric) for subnet in self._config.node.subnets),
+            versions=versions,
+        )
+
+    # -------------------------------------------------------------------- timer
+
+    def _wake_at(self, deadline: float) -> None:
+        if deadline < self._next_wake:
+            self._wake.set()
+
+    async def _timer(self) -> None:
+        while True:
+            try:
+                self.mesh.handle_timer()
+            except Exception:
+                # Foreign code runs inside, as a transport's `send`: what else is due stays due.
+                log.exception("timer failed")
+                await anyio.sleep(_TIMER_PAUSE)
+            self._wake = anyio.Event()
+            self._next_wake = self.mesh.next_deadline()
+            pause = min(self._next_wake - now(), _LONGEST_SLEEP)
+            if pause > 0:
+                with anyio.move_on_after(pause):
+                    await self._wake.wait()
+            else:
+                await anyio.lowlevel.checkpoint()
+
+    def _resolve(
+        self, transport: Transport, url: str, found: Callable[[tuple[str, ...]], None]
+    ) -> None:
+        self._tasks.start_soon(self._look_up, transport, url, found)
+
+    async def _look_up(
+        self, transport: Transport, url: str, found: Callable[[tuple[str, ...]], None]
+    ) -> None:
+        endpoints: tuple[str, ...] = ()
+        try:
+            with anyio.fail_after(_RESOLVE_TIMEOUT):
+                endpoints = await transport.resolve(url)
+        except (EndpointError, TimeoutError) as error:
+            log.warning("bootstrap url failed url=%s error=%s", url, error)
+        except Exception:
+            # Foreign code: a URL that it fails on must not end the node.
+            log.exception("plugin failed plugin=%s url=%s", transport.name, url)
+        found(endpoints)
+
+    # ----------------------------------------------------------------- observer
+
+    def routes_changed(self) -> None:
+        """Other nodes, or what they announce, changed."""
+        self._host.changed()
+
+    def underlay_changed(self) -> None:
+        """The addresses of this host outside the mesh changed."""
+        self._host.changed()
+
+    def _info(self) -> NodeInfo:
+        addresses = tuple(map(str, self._addresses.all()))
+        return NodeInfo(self._key.node_id, self._config.node.name, self._tun.name, addresses)
+
+    def _status(self, backend: str) -> dict[str, Any]:
+        moment = now()
+        return statusdoc.build(
+            self.mesh,
+            self._tun,
+            mesh_name=self._config.mesh.name,
+            backend=backend,
+            plugins=[entry.status_dict() for entry in self._plugins.entries if entry.enabled],
+            uptime=moment - self._started,
+            healthy=not self._failure,
+            warnings=self._host.warnings(),
+            now=moment,
+        )
+
+
+def _hand_over(directory: Path, account: Account) -> None:
+    try:
+        hand_over(directory, account)
+    except OSError as error:
+        raise ConfigError(f"{directory}: {error.strerror}", key="node.state_dir") from error
+
+
+def first_error(group: BaseExceptionGroup[TunmeshError]) -> TunmeshError:
+    """One error of a group: the others are of the same fall."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, TunmeshError)
+    return error
