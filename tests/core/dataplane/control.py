@@ -43,12 +43,14 @@ class FakeControl:
         ports: By node id.
         looked_up: How often the forwarding table was asked for.
         told: What was said, oldest first.
+        woke: The ports that packets were for, after none for a while.
     """
 
     def __init__(self, *ports: Port, routes: Iterable[Route] = ROUTES) -> None:
         self.ports = {port.node_id: port for port in ports}
         self.looked_up = 0
         self.told: list[tuple[object, ...]] = []
+        self.woke: list[Port] = []
         self.set_routes(routes)
 
     def set_routes(self, routes: Iterable[Route]) -> None:
@@ -78,6 +80,9 @@ class FakeControl:
 
     def port(self, node_id: str) -> Port | None:
         return self.ports.get(node_id)
+
+    def woken(self, port: Port) -> None:
+        self.woke.append(port)
 
     def wanted(self, port: Port) -> None:
         self.told.append(("wanted", port))

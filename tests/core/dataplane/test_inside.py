@@ -135,6 +135,15 @@ def test_a_packet_travels_as_it_is(bench: Bench, destination: str, node_id: str)
     assert bench.drops.seen() == {}
 
 
+def test_only_the_first_packets_after_a_while_wake_the_peer(bench: Bench) -> None:
+    bench.send(to(A4))
+    bench.send(to(A4))
+    assert bench.control.woke == [bench.ports[A]]
+    bench.ports[A].used = False
+    bench.send(to(A4))
+    assert bench.control.woke == [bench.ports[A]] * 2
+
+
 def test_many_small_packets_share_a_unit_and_a_send(bench: Bench) -> None:
     frames = [to(A4, 50 + number) for number in range(100)]
     bench.send(*frames)

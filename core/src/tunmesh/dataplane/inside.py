@@ -231,7 +231,9 @@ class Inside:
             size: How many bytes of IP they are, for the counters.
         """
         keypair, handle = port.tx_keypair, port.handle
-        port.used = True
+        if not port.used:
+            port.used = True
+            self._control.woken(port)
         if keypair is None or handle is None:
             self._stage(port, bytes(items), packets, size)
             return

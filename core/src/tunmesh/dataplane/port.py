@@ -54,7 +54,7 @@ class Port:
         self.staged: list[tuple[float, bytes, int, int]] = []
         #: The hop of routes that lead to this peer alone.
         self.hop = (self,)
-        #: Set whenever packets are sent, read and cleared by the control plane.
+        #: Set when packets are sent, cleared by the control plane now and then.
         self.used = False
         self.tx_packets = self.tx_bytes = self.rx_packets = self.rx_bytes = 0
 
@@ -79,6 +79,9 @@ class Control(Protocol):
 
     def port(self, node_id: str) -> Port | None:
         """The port of a node that a route leads to; None if it is gone."""
+
+    def woken(self, port: Port) -> None:
+        """Packets for a peer, the first for a while."""
 
     def wanted(self, port: Port) -> None:
         """Packets wait for a peer that has no session."""

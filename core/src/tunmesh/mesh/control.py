@@ -144,6 +144,12 @@ class Control:
             peer = self._roster.of(record, self._clock())
         return peer.port
 
+    def woken(self, port: Port) -> None:
+        """Packets for a peer, the first for a while."""
+        peer = self._roster.peers.get(port.node_id)
+        if peer is not None and peer.up:
+            peer.woken(self._clock())
+
     def wanted(self, port: Port) -> None:
         """Packets wait for a peer that has no session."""
         peer = self._roster.peers.get(port.node_id)

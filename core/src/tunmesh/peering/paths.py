@@ -120,10 +120,10 @@ class Paths:
             path.mtu.doubt(now)
 
     def hasten(self, now: float) -> None:
-        """The active path carries traffic: probe it soon."""
-        if self.active is not None:
-            soon = now + self._services.timing.path_probe
-            self.active.next_probe = min(self.active.next_probe, soon)
+        """The active path carries traffic, and was idle: how good is it now?"""
+        active, interval = self.active, self._services.timing.path_probe
+        if active is not None and active.next_probe > now + interval:
+            active.next_probe = now + interval / 4
 
     def _send(self, path: Path, body: bytes) -> None:
         self.probes_lost += 1  # until it is answered

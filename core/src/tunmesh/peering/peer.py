@@ -278,6 +278,11 @@ class Peer:
             self._services.peer_suspect(self, now)
         self._dialer.run(now)
 
+    def woken(self, now: float) -> None:
+        """Packets are sent, the first for a while."""
+        self.paths.hasten(now)
+        self._services.reschedule(self)
+
     def _keep_house(self, now: float) -> None:
         expired = self.session.expire(now)
         self._services.uninstall(expired)
@@ -287,8 +292,6 @@ class Peer:
         self._services.drops["incomplete"] += self.port.reassembler.expire(now)
         self.paths.forget_dead(now)
         self._relayed.tidy(now)
-        if self.port.used:
-            self.paths.hasten(now)
         if self.up and now >= self._try_again:
             self._try_endpoints(now)
         if (self.wanted or self.port.used) and self.session.needs_handshake(now):
