@@ -20,6 +20,8 @@ from pathlib import Path
 from benchmarks.processes import BenchmarkError, run
 from benchmarks.testbed import Node
 
+PROJECT = Path(__file__).resolve().parent.parent
+
 OVERLAY = "10.98.0.0/16"
 INNER_MTU = 1420
 BUFFER_BYTES = 10 << 20
@@ -247,6 +249,9 @@ class Tunmesh(Tunnel):
         return version_of(self._program, "--version")
 
     def prepare(self, nodes: Sequence[Node]) -> None:
+        # As an installation does; a work tree may hold sources only.
+        for folder in ("core/src", "plugins/tun_linux/src", "plugins/transport_udp/src"):
+            run([sys.executable, "-m", "compileall", "-q", str(PROJECT / folder)])
         secret = secrets.token_urlsafe(32)
         for node in nodes:
             path = node.directory / "mesh.secret"
