@@ -63,6 +63,7 @@ NGINX = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbi
 
 _NGINX_CONFIGURATION = """
 daemon off;
+master_process off;
 user root;
 pid {directory}/nginx.pid;
 error_log {directory}/error.log;
