@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import anyio
@@ -14,6 +15,7 @@ from tunmesh_transport_https.options import Options
 from tunmesh_transport_https.plugin import tunmesh_transports
 from tunmesh_transport_https.stream import MAX_DATAGRAM
 from tunmesh_transport_https.transport import HttpsTransport
+from tunmesh_transport_https.wire import connect, usable_mark
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
@@ -246,3 +248,13 @@ async def test_the_plugin_registers_a_transport_with_its_options() -> None:
         assert transport.schemes == {"https"}
         assert 0 < transport.priority < 100
         assert not transport.reveals_endpoint
+
+
+async def test_what_it_sends_carries_the_mark() -> None:
+    mark = usable_mark(7)  # 0 without the privilege
+    assert mark == (7 if os.geteuid() == 0 else 0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        pipe = await connect("127.0.0.1", port, allowed=lambda _: True, seconds_each=5, mark=mark)
+        assert pipe.socket.getsockopt(socket.SOL_SOCKET, socket.SO_MARK) == mark
+        pipe.close()

@@ -20,7 +20,7 @@ from tunmesh_transport_https import admission
 from tunmesh_transport_https.certificates import client_context, digest, pin
 from tunmesh_transport_https.endpoints import Endpoint
 from tunmesh_transport_https.stream import MAX_DATAGRAM, quiet
-from tunmesh_transport_https.wire import OneConnection, Wire, connect
+from tunmesh_transport_https.wire import OneConnection, Wire, connect, usable_mark
 
 if TYPE_CHECKING:
     from tunmesh.plugin import TransportContext
@@ -73,6 +73,7 @@ class Client:
 
     def __init__(self, context: TransportContext, options: Options) -> None:
         self._context = context
+        self._mark = usable_mark(context.mark)
         self._tls = client_context(options)
         self._proxy = httpx.Proxy(options.proxy) if options.proxy else None
 
@@ -200,7 +201,10 @@ class Client:
         def allowed(address: str) -> bool:
             return not self._context.is_overlay(address)
 
-        return Wire(await connect(host, port, allowed=allowed, seconds_each=_ADDRESS_SECONDS))
+        pipe = await connect(
+            host, port, allowed=allowed, seconds_each=_ADDRESS_SECONDS, mark=self._mark
+        )
+        return Wire(pipe)
 
     async def _tunnel(self, wire: Wire, endpoint: Endpoint, proxy: httpx.Proxy) -> None:
         """Have a proxy connect to the endpoint (RFC 9110, 9.3.6)."""

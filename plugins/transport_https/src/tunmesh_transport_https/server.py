@@ -25,6 +25,7 @@ from tunmesh_transport_https import admission
 from tunmesh_transport_https.endpoints import rate_limit_key
 from tunmesh_transport_https.pipe import READ_BYTES, Pipe
 from tunmesh_transport_https.stream import MAX_DATAGRAM, quiet
+from tunmesh_transport_https.wire import usable_mark
 
 if TYPE_CHECKING:
     from tunmesh.plugin import TransportContext, Watch
@@ -124,6 +125,8 @@ class Server:
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if mark := usable_mark(self._context.mark):  # what is accepted inherits it
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind(address)

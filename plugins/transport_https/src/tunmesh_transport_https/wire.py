@@ -87,7 +87,7 @@ class Wire(httpcore.AsyncNetworkStream):
 
 
 async def connect(
-    host: str, port: int, *, allowed: Callable[[str], bool], seconds_each: float
+    host: str, port: int, *, allowed: Callable[[str], bool], seconds_each: float, mark: int = 0
 ) -> Pipe:
     """Connect to one of the addresses of a host, in the order of the resolver.
 
@@ -96,6 +96,7 @@ async def connect(
         port: The port.
         allowed: Whether an address may be used.
         seconds_each: Seconds for each address.
+        mark: Of what is sent (`SO_MARK`); 0 for none.
 
     Raises:
         EndpointError: It has none that may be used.
@@ -110,6 +111,8 @@ async def connect(
         sock = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
         try:
             sock.setblocking(False)
+            if mark:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
             with anyio.fail_after(seconds_each):
                 await _connect(sock, address)
             return Pipe(sock)
@@ -120,6 +123,21 @@ async def connect(
             sock.close()
             raise
     raise failure
+
+
+def usable_mark(mark: int) -> int:
+    """A mark, or 0 where this process may not mark (CAP_NET_ADMIN).
+
+    Such a node has no default route into the tunnel either. One that gives its privileges up later
+    has, and then must not connect without the mark.
+    """
+    if mark:
+        with socket.socket() as sock:
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+            except PermissionError:
+                return 0
+    return mark
 
 
 async def _connect(sock: socket.socket, address: Any) -> None:  # noqa: ANN401 - of any family
