@@ -92,20 +92,10 @@ def test_a_second_node_with_an_address_harms_nobody_and_everybody_knows(
     time.sleep(2.5)  # what is accepted at once is decided by age; later it stays
     # It has the addresses of b.
     mesh.add("c", urls, number=2)
-    ping = mesh["a"].host.popen("ping", "-i", "0.1", "-w", "6", mesh["b"].overlay4)
-    mesh.start("c")
-    for node in mesh:
-        conflicts = eventually(
-            lambda node=node: (node.status() or {"conflicts": []})["conflicts"],  # type: ignore[misc]
-            10 * PATIENCE,
-            f"{node.name} shows the conflict",
-        )
-        held = f"{mesh['b'].overlay4}: held by b, claimed by c"
-        if node.name != "c":
-            assert held in conflicts
-        assert any(mesh["b"].overlay4 in line for line in conflicts)
-        assert f"address conflict address={mesh['b'].overlay4}" in node.log_text()
-    output = ping.communicate(timeout=20)[0].decode()
+    with mesh["a"].host.popen("ping", "-i", "0.1", "-w", "6", mesh["b"].overlay4) as ping:
+        mesh.start("c")
+        _expect_conflict(mesh)
+        output = ping.communicate(timeout=20)[0].decode()
     assert " 0% packet loss" in output, output
     mesh["c"].stop()
     for node in mesh.running():
@@ -113,4 +103,23 @@ def test_a_second_node_with_an_address_harms_nobody_and_everybody_knows(
             lambda node=node: not (node.status() or {"conflicts": 1})["conflicts"],  # type: ignore[misc]
             5 * PATIENCE,
             f"{node.name} shows no conflict any more",
+        )
+
+
+def _expect_conflict(mesh: Mesh) -> None:
+    """See all nodes show and log that c claims what b holds."""
+    address = mesh["b"].overlay4
+    for node in mesh:
+        conflicts = eventually(
+            lambda node=node: (node.status() or {"conflicts": []})["conflicts"],  # type: ignore[misc]
+            10 * PATIENCE,
+            f"{node.name} shows the conflict",
+        )
+        if node.name != "c":
+            assert f"{address}: held by b, claimed by c" in conflicts
+        assert any(address in line for line in conflicts)
+        eventually(
+            lambda node=node: f"address conflict address={address}" in node.log_text(),  # type: ignore[misc]
+            2 * PATIENCE,
+            f"{node.name} logs the conflict",
         )
