@@ -173,15 +173,3 @@ def test_an_underlay_with_a_smaller_mtu(meshes: MeshFactory) -> None:
     for address in b.overlay:
         transfer(a.host, b.host, address, 16 * MIB)
         assert echo_datagrams(a.host, b.host, address, [1300, 65_507]) == [1300, 65_507]
-
-
-@pytest.mark.xfail(reason="nothing finds out yet what size a path takes", strict=True)
-def test_a_path_that_swallows_large_datagrams(meshes: MeshFactory) -> None:
-    mesh = meshes("a", "b")
-    for name in "ab":
-        mesh.add(name, [mesh.lab["a"].url()])
-    mesh.lab.faults("meta l4proto udp meta length > 1300 drop")
-    mesh.expect_reachable(3, mesh.start())
-    a, b = mesh["a"], mesh["b"]
-    for address in b.overlay:
-        transfer(a.host, b.host, address, MIB, timeout=10)

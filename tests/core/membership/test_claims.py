@@ -64,6 +64,42 @@ def test_first_claim_is_accepted_and_released() -> None:
     assert arena.events == []
 
 
+def test_holder_that_is_silent_already_gets_one_more_probe() -> None:
+    arena = Arena()
+    arena.claim("a", 10.0)
+    arena.claims.doubt("a")
+    arena.claim("b", 20.0)
+    assert arena.run(20.0, 20.39) == []
+    assert arena.probes() == 1
+    assert arena.run(20.39, 20.41) == ["a"]
+    assert arena.claims.owner(ADDRESS) == "b"
+
+
+def test_doubts_end_when_the_holder_is_heard_or_gone() -> None:
+    arena = Arena()
+    arena.claims.doubt("a")  # claims nothing
+    arena.claim("a", 10.0)
+    arena.claims.doubt("a")
+    arena.claims.heard("a", 15.0)
+    arena.claim("b", 20.0)
+    assert arena.run(20.0, 20.9) == []
+    assert arena.probes() == 3
+    assert arena.run(20.9, 21.1) == ["a"]
+
+
+def test_claimant_that_is_silent_is_gone() -> None:
+    arena = Arena()
+    arena.claim("a", 10.0)
+    arena.claim("b", 20.0)
+    assert arena.run(20.0, 20.5, frozenset("a")) == []
+    assert arena.conflicts() == [("a", "b")]
+    arena.claims.doubt("b")
+    assert arena.run(20.5, 20.5, frozenset("a")) == ["b"]
+    assert arena.claims.conflicts() == []
+    assert arena.claims.owner(ADDRESS) == "a"
+    assert arena.claims.next_deadline() == math.inf
+
+
 def test_silent_holder_is_gone_after_three_probes_and_a_second() -> None:
     arena = Arena()
     arena.claim("a", 10.0)

@@ -171,6 +171,7 @@ def test_intervals_of_probes(
 ) -> None:
     path = bench.path("one", state=state)
     bench.paths.active = path if active else None
+    bench.paths.since = 1.0  # longer ago than what counts as new
     path.unanswered = unanswered
     bench.paths.probe_due(5.0, busy=busy)
     assert bench.probed() == [path]

@@ -485,20 +485,34 @@ def test_an_idle_peer_that_answers_stays_up(bench: Bench) -> None:
     assert {told[0] for told in bench.services.told} == {"heard"}
 
 
-def test_traffic_makes_probes_frequent(bench: Bench) -> None:
+@pytest.mark.parametrize("received", [False, True])
+def test_traffic_makes_probes_frequent(bench: Bench, received: bool) -> None:
     bench.up()
+    bench.advance(bench.now + 5.0)
     counts = []
     for busy in (False, True):
         probes = 0
         end = bench.now + 20.0
         while (deadline := bench.peer.next_deadline()) <= end:
             bench.now = deadline
-            bench.peer.port.used = busy
+            bench.peer.port.used = busy and not received
+            bench.peer.port.rx_packets += busy and received
             bench.peer.handle_timer(bench.now)
             probes += bench.answer_probes()
         counts.append(probes)
     assert 9 <= counts[0] <= 12
     assert 49 <= counts[1] <= 56
+
+
+def test_a_path_that_has_just_been_chosen_is_probed_often(bench: Bench) -> None:
+    bench.up()
+    began = bench.now
+    probes = []
+    for _ in range(12):
+        bench.now = bench.peer.next_deadline()
+        bench.peer.handle_timer(bench.now)
+        probes += [bench.now - began] * bench.answer_probes()
+    assert 8 <= sum(moment < 3.4 for moment in probes) <= 10
 
 
 def test_use_is_forgotten_when_the_active_path_was_probed(bench: Bench) -> None:
@@ -517,12 +531,12 @@ def test_use_is_forgotten_when_the_active_path_was_probed(bench: Bench) -> None:
 def test_a_silent_peer_is_suspect_then_down_and_dialed(bench: Bench) -> None:
     bench.up()
     bench.peer.set_endpoints([AT], bench.now)
-    bench.advance(102.6, answering=False)
+    bench.advance(100.9, answering=False)
     assert bench.services.take() == []
-    bench.advance(104.9, answering=False)
+    bench.advance(103.0, answering=False)
     assert set(bench.services.take()) == {("suspect",)}
     assert bench.is_up()
-    bench.advance(105.5, answering=False)
+    bench.advance(103.6, answering=False)
     assert not bench.is_up()
     assert ("down", "no answer") in bench.services.take()
     assert bench.is_dialing()

@@ -79,6 +79,7 @@ class Claims:
         self._accepted_limit = _ACCEPTED_MIN
         self._contests: dict[bytes, _Contest] = {}
         self._probed: dict[str, set[bytes]] = {}  # holders in a round of probes
+        self._doubted: set[str] = set()  # nodes that have left several probes unanswered already
 
     def owner(self, address: Address) -> str | None:
         """The node that owns an address."""
@@ -146,13 +147,24 @@ class Claims:
 
     def drop(self, node_id: str, now: float) -> None:
         """A node is not live any more: its claims are released."""
+        self._doubted.discard(node_id)
         claim = self._claims.pop(node_id, None)
         if claim is not None:
             for host in claim.hosts:
                 self._withdraw(host, node_id, now)
 
+    def doubt(self, node_id: str) -> None:
+        """A node has left several probes of its path unanswered.
+
+        If somebody claims what it holds, it gets only one more. If it claims what somebody else
+        holds, as what is left of a process that was started anew, it is gone.
+        """
+        if node_id in self._claims:
+            self._doubted.add(node_id)
+
     def heard(self, node_id: str, now: float) -> None:
         """Something authentic came from a node itself."""
+        self._doubted.discard(node_id)
         for host in self._probed.pop(node_id, ()):
             contest = self._contests[host]
             self._report(host, contest)
@@ -164,9 +176,9 @@ class Claims:
         """Ask for the probes that are due.
 
         Returns:
-            The holders that did not answer: they are gone, and the caller drops them.
+            The nodes that did not answer: they are gone, and the caller drops them.
         """
-        gone = set()
+        gone = self._silent_contenders()
         for host, contest in self._contests.items():
             if contest.due > now:
                 continue
@@ -180,7 +192,19 @@ class Claims:
 
     def next_deadline(self) -> float:
         """When `handle_timer` has something to do."""
+        if self._silent_contenders():
+            return -math.inf
         return min((contest.due for contest in self._contests.values()), default=math.inf)
+
+    def _silent_contenders(self) -> set[str]:
+        if not self._doubted:
+            return set()
+        return {
+            node_id
+            for contest in self._contests.values()
+            for node_id in contest.contenders
+            if node_id in self._doubted
+        }
 
     def _accept(self, host: bytes, node_id: str, now: float) -> None:
         self._holders[host] = node_id
@@ -218,7 +242,7 @@ class Claims:
         """Find out whether a new or newly doubted holder is alive."""
         self._stop(host)
         holder = self._holders[host]
-        contest.probes = 0
+        contest.probes = self._timing.probes - 1 if holder in self._doubted else 0
         contest.pause = self._timing.probe_again
         contest.due = math.inf
         if holder == self._own_id:

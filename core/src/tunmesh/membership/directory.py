@@ -126,6 +126,10 @@ class Directory:
             self._members.heard(entry, now)
             self.claims.heard(node_id, now)
 
+    def doubted(self, node_id: str) -> None:
+        """A node has left several probes unanswered, in a row."""
+        self.claims.doubt(node_id)
+
     def age(self, node_id: str, now: float) -> float:
         """Seconds since a node was last known alive; infinite if it is not known at all."""
         entry = self._table.entries.get(node_id)

@@ -214,6 +214,8 @@ class Members:
         """
         if peer.up:
             self.set_lost(peer, lost=True)
+        self._directory.doubted(peer.node_id)
+        self._timers.schedule("directory", self._directory.next_deadline(), self._directory_due)
         self._joining.node_gone(peer.node_id, now)
 
     def set_lost(self, peer: Peer, *, lost: bool) -> None:

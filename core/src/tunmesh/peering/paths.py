@@ -31,6 +31,8 @@ _CHALLENGE = 0.1
 _BETTER = 0.7
 #: A difference of this many seconds is noise, whatever the factor.
 _NOISE = 0.001
+#: A path that carries traffic for less than this is probed as if that were much.
+_YOUNG = 3.0
 #: Dead paths to endpoints that the peer does not announce are forgotten after this.
 _FORGOTTEN = 60.0
 
@@ -232,7 +234,9 @@ class Paths:
         timing = self._services.timing
         if path.state == "down":
             return timing.standby_probe
-        if path.unanswered or path.state == "trying" or (path is self.active and busy):
+        if path.unanswered or path.state == "trying":
+            return timing.path_probe
+        if path is self.active and (busy or now - self.since < _YOUNG):
             return timing.path_probe
         if path is not self.active and path.on_trial(now):
             return timing.path_probe

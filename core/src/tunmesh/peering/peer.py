@@ -75,6 +75,7 @@ class Peer:
         self._housekeeping = now + _HOUSEKEEPING
         self._try_again = float("inf")
         self._confirming: dict[Keypair, PathHandle] = {}
+        self._received = 0  # packets, when the active path was probed last
 
     def __repr__(self) -> str:
         return f"<Peer {self.node_id[:8]} {'up' if self.up else 'connecting'}>"
@@ -261,15 +262,21 @@ class Peer:
             self.paths.settle(now)
             active = self.paths.active
             probed = active is not None and now >= active.next_probe
-            self.paths.probe_due(now, busy=self.port.used)
+            self.paths.probe_due(now, busy=self._busy)
             if probed:
                 self.port.used = False
+                self._received = self.port.rx_packets
             if self.paths.active is not None and self.paths.active.suspect:
                 self._relayed.seek(now)
                 self._services.peer_suspect(self, now)
             self._follow(now)
         if self.up:
             self._send_control(now)
+
+    @property
+    def _busy(self) -> bool:
+        """Whether packets were sent or received since the active path was probed last."""
+        return self.port.used or self.port.rx_packets != self._received
 
     def _dial(self, now: float) -> None:
         if self._dialer.fails_directly and self.paths.active is None:
