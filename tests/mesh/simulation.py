@@ -24,6 +24,8 @@ VNET = bytes(10)
 _UDP = 17
 _STAMP = struct.Struct("!8sII")  # a flow's mark, its number, the packet's number
 _MARK = b"tunmesh!"
+#: A packet that was sent less than this ago, in seconds, is not lost yet.
+_ON_ITS_WAY = 0.04
 
 SETTINGS = MeshSettings(networks=tuple(map(ip_network, NETWORKS)))
 #: Sessions that are renewed every few seconds.
@@ -90,6 +92,7 @@ class Flow:
     ) -> None:
         address = address4 if version == 4 else address6
         self.sent = 0
+        self._sent_at = float("-inf")
         self.copies: Counter[int] = Counter()
         self._simulation = simulation
         self._source, self._destination = source, destination
@@ -122,8 +125,9 @@ class Flow:
         return set(self.copies)
 
     def lost(self) -> set[int]:
-        """The numbers of the packets that did not arrive."""
-        return set(range(self.sent)) - self.arrived()
+        """The numbers of the packets that did not arrive; the last one may be on its way."""
+        travelling = self._simulation.network.now() - self._sent_at < _ON_ITS_WAY
+        return set(range(self.sent - travelling)) - self.arrived()
 
     def _send(self) -> None:
         if not self._running:
@@ -132,6 +136,7 @@ class Flow:
         if node.running:
             payload = _STAMP.pack(_MARK, self._number, self.sent) + self._padding
             self.sent += 1
+            self._sent_at = self._simulation.network.now()
             source, destination = self._addresses
             node.tun.inject(udp_frame(source, destination, payload))
         network = self._simulation.network

@@ -42,6 +42,9 @@ class Control:
         drops: Where malformed items are counted.
         clock: The time.
         observer: Who is told what goes wrong.
+
+    Attributes:
+        leaving: Whether this node has said goodbye: who answered now would be taken for alive.
     """
 
     def __init__(
@@ -71,9 +74,12 @@ class Control:
         self._clock = clock
         self._observer = observer
         self._redials: list[float] = []
+        self.leaving = False
 
     def handshake(self, handle: PathHandle, datagram: bytes) -> None:
         """A datagram that is no data."""
+        if self.leaving:
+            return
         now = self._clock()
         known = self._carriers.uses(handle)
         for event in self._handshakes.receive(

@@ -39,6 +39,8 @@ _CLOSED = -1
 _SINGLY = 8
 #: What others remove is put back at most this often.
 _HEAL_INTERVAL = 1.0
+#: A device that is removed is set down first; the rest follows within this time.
+_REMOVAL = 0.1
 _HEAL_DELAY = 0.1
 
 
@@ -212,10 +214,15 @@ class LinuxTun(Tun):
         if Event.GONE in events:
             self._lose(f"device {self.name} was removed by somebody else")
         elif Event.DOWN in events:
-            self._lose(f"device {self.name} was set down by somebody else")
+            self._context.start_soon(self._set_down)
         elif Event.REMOVED in events or (self._persistent and events):
             # A device that was there before gets its link-local address late.
             self._heal_soon()
+
+    async def _set_down(self) -> None:
+        """The device is down, which it also is just before it is removed."""
+        await anyio.sleep(_REMOVAL)
+        self._lose(f"device {self.name} was set down by somebody else")
 
     def _heal_soon(self) -> None:
         if not self._healing and self._config is not None:
