@@ -122,6 +122,11 @@ class Forwarding:
             self._best = self._collect()
         return self._best
 
+    def backups(self) -> tuple[Route, ...]:
+        """Unicast routes that are not in force, since there are better ones."""
+        self.routes()
+        return self._backups
+
     def kernel_routes(self) -> tuple[Network, ...]:
         """Subnets behind other nodes, which the host must route into the device.
 

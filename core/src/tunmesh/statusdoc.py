@@ -47,7 +47,7 @@ def build(
     now: float,
 ) -> dict[str, Any]:
     """The document, made of builtins."""
-    names = _names(mesh)
+    names = node_names(mesh)
     own = mesh.directory.own
     routes = tuple(
         RouteStatus(
@@ -73,7 +73,7 @@ def build(
         device=DeviceStatus(tun.name, backend, tun.mtu, tuple(sorted(tun.offloads))),
         plugins=tuple(PluginStatus(**plugin) for plugin in plugins),
         peers=tuple(
-            _peer(mesh, node_id, names, now)
+            peer_status(mesh, node_id, names, now)
             for node_id in sorted(names, key=names.__getitem__)
             if node_id != mesh.key.node_id
         ),
@@ -102,7 +102,7 @@ def build(
     return document
 
 
-def _names(mesh: Mesh) -> dict[str, str]:
+def node_names(mesh: Mesh) -> dict[str, str]:
     """A name for every node; a repeated one gets the start of its id."""
     found = {node_id: record.name for node_id, record in mesh.directory.records.items()}
     for node_id in mesh.peers:
@@ -115,7 +115,8 @@ def _names(mesh: Mesh) -> dict[str, str]:
     }
 
 
-def _peer(mesh: Mesh, node_id: str, names: dict[str, str], now: float) -> PeerStatus:
+def peer_status(mesh: Mesh, node_id: str, names: dict[str, str], now: float) -> PeerStatus:
+    """What is shown of one other node."""
     peer = mesh.peers.get(node_id)
     record = mesh.directory.records.get(node_id)
     age = mesh.directory.age(node_id, now)

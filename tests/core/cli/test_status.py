@@ -259,7 +259,7 @@ def test_durations(duration: float, text: str) -> None:
 
 @given(st.lists(st.lists(st.text(), min_size=3, max_size=3), min_size=1, max_size=5))
 def test_columns_are_one_line_a_row(rows: list[list[str]]) -> None:
-    lines = commands._columns(rows)
+    lines = commands.columns(rows)
     assert len(lines) == len(rows)
     assert not any(set(line) & set("\n\r\x1b") for line in lines)
 

@@ -400,3 +400,26 @@ def test_who_announces_a_subnet_may_send_from_it_though_another_is_used(
     )
     assert fib.outside(peer, packed(source), packed("10.42.1.1")) == verdict
     assert fib.inside(packed("10.42.1.1"), packed("192.168.9.9")) == (A,)
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("10.42.1.1", ("own_address", "10.42.1.1/32", ())),
+        ("172.16.0.9", ("own_subnet", "172.16.0.0/24", ())),
+        ("10.42.1.2", ("address", "10.42.1.2/32", (A,))),
+        ("192.168.5.9", ("subnet", "192.168.5.0/24", (B,))),
+        ("192.168.6.9", ("subnet", "192.168.0.0/16", (A,))),
+        ("10.42.3.3", ("unclaimed", "10.42.0.0/16", ())),
+        ("239.1.2.3", ("group", "239.1.2.3/32", (A, C))),
+        ("239.1.2.4", ("group", None, ())),
+        ("10.42.255.255", ("broadcast", "10.42.255.255/32", (A, B))),
+        ("8.8.8.8", ("outside", None, ())),
+        ("127.0.0.1", ("outside", "127.0.0.0/8", ())),
+        ("fd77::9", ("subnet", "fd77::/16", (C,))),
+        ("::1", ("outside", "::1/128", ())),
+    ],
+)
+def test_places(address: str, place: tuple[str, str | None, tuple[str, ...]]) -> None:
+    found = table(*BROADCASTS).place(packed(address))
+    assert (found.kind, found.prefix and str(found.prefix), found.peers) == place

@@ -99,6 +99,7 @@ def _build() -> tuple[argparse.ArgumentParser, Subparsers]:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_run(commands)
     _add_admin(commands)
+    _add_diagnosis(commands)
     _add_plugins(commands)
     _add_config(commands)
     _add_secret(commands)
@@ -129,12 +130,31 @@ def _add_admin(commands: Subparsers) -> None:
         ("stop", "stop the running node"),
     ):
         parser = commands.add_parser(name, help=text)
-        which = parser.add_mutually_exclusive_group()
-        _add_file(which)
-        which.add_argument("--socket", metavar="PATH", help="the node's admin socket")
+        _add_node(parser)
         if name != "stop":
             _add_json(parser)
         parser.set_defaults(handler=_lazy(f"tunmesh.cli.status:{name}_command"))
+
+
+def _add_diagnosis(commands: Subparsers) -> None:
+    explain = commands.add_parser(
+        "explain",
+        help="tell what would become of a packet",
+        description="Tells what this node would do with a packet, and what the node says that it "
+        "would go to.",
+    )
+    explain.add_argument("source", metavar="SRC", help="address of its sender; - for this node's")
+    explain.add_argument("destination", metavar="DST", help="address of its receiver")
+    _add_node(explain)
+    _add_json(explain)
+    explain.set_defaults(handler=_lazy("tunmesh.cli.explain:explain_command"))
+
+
+def _add_node(parser: argparse.ArgumentParser) -> None:
+    """Which running node is meant."""
+    which = parser.add_mutually_exclusive_group()
+    _add_file(which)
+    which.add_argument("--socket", metavar="PATH", help="the node's admin socket")
 
 
 def _add_plugins(commands: Subparsers) -> None:

@@ -103,7 +103,7 @@ def overview(status: Status) -> list[str]:
         *(["refused", f"{r.prefix} of {r.peer}: {r.reason}"] for r in status.refused),
         *(["warning", line] for line in status.warnings),
     ]
-    return [f"tunmesh {safe(status.version)}", *_columns(facts), "", *peer_table(status.peers)]
+    return [f"tunmesh {safe(status.version)}", *columns(facts), "", *peer_table(status.peers)]
 
 
 def peer_table(peers: Sequence[PeerStatus]) -> list[str]:
@@ -139,7 +139,7 @@ def peer_table(peers: Sequence[PeerStatus]) -> list[str]:
                 "-" if peer.last_seen_s is None else seconds(peer.last_seen_s) + " ago",
             ]
         )
-    return _columns(rows)
+    return columns(rows)
 
 
 _LINK_COLUMNS = ("LINK", "REASON", "RTT", "MTU")
@@ -158,7 +158,7 @@ def route_table(status: Status) -> list[str]:
     """The lines of ``tunmesh routes``."""
     rows = [["PREFIX", "KIND", "PEERS", "SOURCE"]]
     rows += [[r.prefix, r.kind, _list(r.peers, ","), r.source] for r in status.routes]
-    return _columns(rows)
+    return columns(rows)
 
 
 def group_table(status: Status) -> list[str]:
@@ -176,7 +176,7 @@ def group_table(status: Status) -> list[str]:
         ]
         for group in status.groups
     ]
-    return _columns(rows)
+    return columns(rows)
 
 
 def _member(membership: MembershipStatus) -> str:
@@ -228,7 +228,7 @@ def safe_line(text: str) -> str:
     return " ".join(safe(word) for word in text.split(" "))
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines with aligned columns, two spaces apart."""
     shown = [[safe_line(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]

@@ -21,6 +21,7 @@ from tunmesh.membership.directory import Directory
 from tunmesh.membership.records import Profile
 from tunmesh.mesh.carriers import Carriers
 from tunmesh.mesh.control import Control
+from tunmesh.mesh.explaining import MARK, Explaining
 from tunmesh.mesh.joining import Joining
 from tunmesh.mesh.members import Members
 from tunmesh.mesh.policies import Policies
@@ -175,6 +176,7 @@ class Mesh:
             node_id=key.node_id,
             invalidated=self._routes_invalid,
         )
+        self.explaining = Explaining(self.forwarding, tun.forwards, self._say, clock())
         # What others need of the parts, under the names that they know.
         self.receive = self.outside.receive
         self.connect = self.carriers.connect
@@ -308,8 +310,17 @@ class Mesh:
 
     def peer_message(self, peer: Peer, message: bytes, now: float) -> None:
         """A control message came."""
+        if message[:1] == bytes((MARK,)):
+            self.explaining.receive(peer.node_id, message, now)
+            return
         self.directory.receive(peer.node_id, message, now)
         self.members.pump()
+
+    def _say(self, node_id: str, message: bytes, now: float) -> None:
+        """Send a control message to a peer, if it is one."""
+        peer = self.peers.get(node_id)
+        if peer is not None:
+            peer.send(message, now)
 
     def path_changed(self, peer: Peer, path: Path, reason: str) -> None:
         """Traffic takes another path."""

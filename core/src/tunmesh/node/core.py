@@ -27,7 +27,7 @@ import anyio.lowlevel
 from tunmesh import __version__, statusdoc
 from tunmesh.addressing import OwnAddresses
 from tunmesh.admin.location import socket_path
-from tunmesh.admin.server import serve
+from tunmesh.admin.server import Handler, serve
 from tunmesh.config import Config
 from tunmesh.errors import ConfigError, EndpointError, TunError, TunmeshError
 from tunmesh.identity.keys import NodeKey
@@ -39,6 +39,7 @@ from tunmesh.interfaces.tun import Interface
 from tunmesh.loader.manager import PluginHost
 from tunmesh.mesh import Mesh
 from tunmesh.node.announcer import Announcer
+from tunmesh.node.explain import explain
 from tunmesh.node.hostconfig import HostConfig
 from tunmesh.node.opening import NodeFailed, Opening
 from tunmesh.node.settings import mesh_settings
@@ -141,7 +142,11 @@ class Node(Announcer):
             await self._host.open()
             await opening.transports(self.mesh, self._tokens(), self._mark)
             await opening.policies(self.mesh)
-            handlers = {"status": lambda _: self._status(backend), "stop": self._stop_command}
+            handlers: dict[str, Handler] = {
+                "status": lambda _: self._status(backend),
+                "stop": self._stop_command,
+                "explain": self._explain_command,
+            }
             path = socket_path(self._config.admin.socket, self._tun.name)
             listen = functools.partial(serve, owner=self._user, opened=self._give_up_privileges)
             await tasks.start(listen, path, handlers)
@@ -180,6 +185,10 @@ class Node(Announcer):
 
     def _stop_command(self, _: dict[str, Any]) -> None:
         self.stop()
+
+    async def _explain_command(self, request: dict[str, Any]) -> dict[str, Any]:
+        source, destination = (str(request.get(key, "")) for key in ("source", "destination"))
+        return await explain(self.mesh, self._tun, source, destination, now())
 
     def device_lost(self, reason: str) -> None:
         """The node cannot go on without its device."""

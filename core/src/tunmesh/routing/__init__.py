@@ -5,8 +5,16 @@ sessions or transports.
 """
 
 from tunmesh.routing.broadcast import broadcast_routes
-from tunmesh.routing.fib import Fib
+from tunmesh.routing.fib import Fib, Place
 from tunmesh.routing.rib import Rib
 from tunmesh.routing.unicast import Acceptance, RecordRoutes, routes_of_record
 
-__all__ = ["Acceptance", "Fib", "RecordRoutes", "Rib", "broadcast_routes", "routes_of_record"]
+__all__ = [
+    "Acceptance",
+    "Fib",
+    "Place",
+    "RecordRoutes",
+    "Rib",
+    "broadcast_routes",
+    "routes_of_record",
+]

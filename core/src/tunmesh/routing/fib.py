@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import ip_network
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from tunmesh.interfaces.policy import Route
 from tunmesh.interfaces.tun import Interface, Network
@@ -19,6 +19,27 @@ from tunmesh.routing.prefixes import LINK_LOCAL, UNOWNED, PrefixTable, inside, i
 _THIS_NODE = "this node"
 _NOBODY = "nobody"  # inside the mesh, but unclaimed
 _OUTSIDE = "outside"
+
+
+#: What an address is: this node's own, or in a prefix behind it; another node's, or behind one;
+#: inside the mesh but nobody's; a group; a broadcast address; none of these.
+PlaceKind: TypeAlias = Literal[
+    "own_address", "own_subnet", "address", "subnet", "unclaimed", "group", "broadcast", "outside"
+]
+
+
+class Place(NamedTuple):
+    """The entry of the table that decides about an address.
+
+    Attributes:
+        kind: What the address is.
+        prefix: Of the entry; None if there is none.
+        peers: To whom it belongs; for a group, the other nodes that take part in it.
+    """
+
+    kind: PlaceKind
+    prefix: Network | None
+    peers: tuple[str, ...] = ()
 
 
 class _Takers(NamedTuple):
@@ -171,6 +192,27 @@ class Fib:
         if destination in self._local or self._owner(destination) == _THIS_NODE:
             return None
         return "broadcast_disabled" if destination in self._broadcasts else "misrouted"
+
+    def place(self, address: bytes, source: bytes = b"") -> Place:
+        """What an address is, for explanations; `source` matters if it is that of a group."""
+        single = ip_network(address)
+        if address in self._own:
+            return Place("own_address", single)
+        if (peers := self._addresses.get(address)) is not None:
+            return Place("address", single, peers)
+        if is_multicast(address):
+            takers = self._groups.find(address, _NO_GROUPS).takers(source)
+            return Place("group", self._groups.match(address), takers.peers)
+        if address in self._broadcasts:
+            return Place("broadcast", single, self._broadcasts[address] or ())
+        prefix, owner = self._owners.match(address), self._owners.find(address, _OUTSIDE)
+        if owner == _OUTSIDE:
+            return Place("outside", prefix)
+        if owner == _NOBODY:
+            return Place("unclaimed", prefix)
+        if owner == _THIS_NODE:
+            return Place("own_subnet", prefix)
+        return Place("subnet", prefix, (owner,))
 
     def _shares(self, peer: str, source: bytes) -> bool:
         """Whether a source lies in a subnet that a peer announces too, though others are used."""

@@ -80,3 +80,12 @@ class PrefixTable(Generic[T]):
             if bits in by_bits:
                 return by_bits[bits]
         return default
+
+    def match(self, address: bytes) -> Network | None:
+        """The longest prefix that holds an address, whose value `find` returns."""
+        number = int.from_bytes(address, "big")
+        for shift, by_bits in self._ipv4 if len(address) == 4 else self._ipv6:
+            if number >> shift in by_bits:
+                first = (number >> shift << shift).to_bytes(len(address), "big")
+                return ip_network((first, len(address) * 8 - shift))
+        return None
