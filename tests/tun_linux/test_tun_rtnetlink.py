@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from pyroute2 import IPRoute
 
-from tunmesh.errors import AddressError
 from tunmesh.interfaces.tun import Interface
 from tunmesh.testing import FakeContext
 from tunmesh_tun_linux import ifaddr, rtnetlink
@@ -145,10 +144,14 @@ def test_addresses_come_and_go(device: Callable[..., None]) -> None:
 
 
 @pytest.mark.system
-def test_without_a_device(fresh_netns: None) -> None:
-    provider = InterfaceAddresses(FakeAddressContext())
-    with pytest.raises(AddressError, match="cannot watch the addresses of tun1"):
+def test_a_device_that_is_no_interface_has_no_addresses(fresh_netns: None) -> None:
+    context = FakeAddressContext()
+    provider = InterfaceAddresses(context)
+    with pytest.raises(StopIteration):
         provider.__aenter__().send(None)
+    assert context.history == [frozenset()]
+    assert not context.reactor.watched
+    leave(provider)
 
 
 @pytest.mark.system

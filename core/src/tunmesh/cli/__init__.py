@@ -167,6 +167,11 @@ def _add_plugins(commands: Subparsers) -> None:
     check = actions.add_parser("check", help="load one plugin, and tell what it offers")
     check.add_argument("name", metavar="NAME")
     check.set_defaults(handler=_lazy("tunmesh.cli.plugins:check_command"))
+    new = actions.add_parser("new", help="write the distribution of a new plugin, for its author")
+    new.add_argument("name", metavar="NAME")
+    new.add_argument("--role", required=True, choices=("transport", "tun", "policy", "address"))
+    new.add_argument("--directory", metavar="DIR", help="where to (default: tunmesh-NAME)")
+    new.set_defaults(handler=_lazy("tunmesh.cli.new:new_command"))
 
 
 def _add_config(commands: Subparsers) -> None:

@@ -11,7 +11,7 @@ import sys
 import msgspec
 
 from tunmesh import hookspecs
-from tunmesh.config import Config, load_config
+from tunmesh.config import Config, ConfigErrors, load_config
 from tunmesh.config.toml import plain, toml_value
 from tunmesh.loader import PluginEntry, PluginErrors, PluginHost
 from tunmesh.loader.validation import HOOKS
@@ -50,6 +50,12 @@ def list_command(args: argparse.Namespace) -> int:
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     for row in rows:
         print("  ".join(map(str.ljust, row, widths)).rstrip())
+    try:
+        host.require("tun", "transport")
+    except ConfigErrors as errors:  # a node could not run: tell, though the list is what was asked
+        sys.stdout.flush()
+        for line in str(errors).splitlines():
+            print(f"tunmesh: {line}", file=sys.stderr)
     return 0
 
 
@@ -82,6 +88,8 @@ def check_command(args: argparse.Namespace) -> int:
     entry = host.entry(args.name)
     print(f"plugin {entry.name} of {entry.distribution} {entry.version}: good")
     print(f"hooks: {', '.join(host.hooks_of(entry.name))}")
+    for warning in entry.warnings:
+        print(f"warning: {warning}")
     for role, registration in host.registrations_of(entry.name).items():
         print(f"{role}: {registration.summary}")
         for field in msgspec.structs.fields(registration.options()):

@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import pluggy
 from stevedore import DriverManager, ExtensionManager
 
 from tunmesh import __version__
@@ -31,7 +30,14 @@ from tunmesh.loader.discovery import Found, discover
 from tunmesh.loader.notifier import Notifier
 from tunmesh.loader.options import OptionTables
 from tunmesh.loader.report import PluginEntry, PluginErrors, one_line
-from tunmesh.loader.validation import ROLES, HookProblem, Role, check_hooks, check_registrations
+from tunmesh.loader.validation import (
+    ROLES,
+    HookProblem,
+    Role,
+    check_hooks,
+    check_registrations,
+    register,
+)
 from tunmesh.plugin import GROUP
 
 if TYPE_CHECKING:
@@ -178,13 +184,9 @@ class PluginHost(Notifier):
 
     def _register(self, name: str, plugin: object) -> None:
         hooks = check_hooks(self._manager, plugin)
-        try:
-            self._manager.register(plugin, name)
-        except pluggy.PluginValidationError as error:  # wrong arguments; several lines
-            lines = str(error).splitlines()
-            raise HookProblem(f"{lines[0]}: {lines[-1]}") from error
-        except ValueError as error:
-            raise HookProblem("another entry point leads to the same object") from error
+        for warning in register(self._manager, plugin, name):
+            log.warning("plugin uses what will go plugin=%s warning=%s", name, warning)
+            self._entries[name].warnings.append(warning)
         try:
             self._registrations[name] = self._ask(name)
         except HookProblem:
@@ -234,7 +236,7 @@ class PluginHost(Notifier):
         for role in roles:
             if not self.registrations(role):
                 reasons = [
-                    f"{entry.name}: {entry.error or 'is not installed'}"
+                    entry.reason
                     for entry in self.entries
                     if entry.enabled and entry.state != "active"
                 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from tunmesh.errors import (
@@ -13,6 +13,7 @@ from tunmesh.errors import (
     PluginImportError,
     PluginNotFound,
 )
+from tunmesh.shipped import DISTRIBUTIONS
 
 State: TypeAlias = Literal[
     "available",  # installed, not selected, never imported
@@ -62,6 +63,7 @@ class PluginEntry:
         failure: Why it cannot be used.
         enabled: Whether it is selected.
         explicit: Whether the configuration or the command line selected it by name.
+        warnings: What it uses that a later version will not have, one line each.
     """
 
     name: str
@@ -72,6 +74,15 @@ class PluginEntry:
     failure: PluginError | None = None
     enabled: bool = False
     explicit: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def reason(self) -> str:
+        """Why it is not there for a role, one line with its name."""
+        if self.error:
+            return f"{self.name}: {self.error}"
+        install = f", install {DISTRIBUTIONS[self.name]}" if self.name in DISTRIBUTIONS else ""
+        return f"{self.name}: is not installed{install}"
 
     @property
     def error(self) -> str | None:

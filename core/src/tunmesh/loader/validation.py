@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
@@ -67,6 +68,28 @@ def check_hooks(manager: pluggy.PluginManager, plugin: object) -> tuple[str, ...
     if not found:
         raise HookProblem("it implements no hook")
     return tuple(hook for hook in HOOKS if hook in found)
+
+
+def register(manager: pluggy.PluginManager, plugin: object, name: str) -> list[str]:
+    """Register a plugin whose hooks were checked.
+
+    Returns:
+        What it uses that a later version will not have: hooks, and arguments of hooks, that their
+        specification marks with ``warn_on_impl`` or ``warn_on_impl_args``. One line each.
+
+    Raises:
+        HookProblem: Its hooks take arguments that there are none of, or it is registered already.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")  # pluggy's; they name a line of the plugin, but not it
+        try:
+            manager.register(plugin, name)
+        except pluggy.PluginValidationError as error:  # wrong arguments; several lines
+            lines = str(error).splitlines()
+            raise HookProblem(f"{lines[0]}: {lines[-1]}") from error
+        except ValueError as error:
+            raise HookProblem("another entry point leads to the same object") from error
+    return [str(warning.message) for warning in caught]
 
 
 def check_registrations(role: Role, returned: object) -> Registration[Any, Any] | None:

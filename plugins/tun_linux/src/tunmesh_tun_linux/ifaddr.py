@@ -56,6 +56,12 @@ class InterfaceAddresses(AddressProvider):
     async def __aenter__(self) -> Self:
         try:
             self._index = socket.if_nametoindex(self._context.device)
+        except OSError:
+            # Of another backend, which needs no interface: that has no addresses to be found.
+            log.info("no interface of this host device=%s", self._context.device)
+            self._context.set_addresses(())
+            return self
+        try:
             self._socket = rtnetlink.open_watch(rtnetlink.ADDRESS_GROUPS)
             self._publish()
         except OSError as exc:
