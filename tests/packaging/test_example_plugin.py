@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import sysconfig
-import venv
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PROJECTS = (
-    ROOT / "core",
-    ROOT / "plugins" / "multicast_igmp",
-    ROOT / "plugins" / "tun_linux",
-    ROOT / "plugins" / "transport_https",
-    ROOT / "plugins" / "transport_udp",
-    ROOT / "tests" / "packaging" / "example_plugin",
-)
+from tests.packaging.installation import Installation, build
+
+EXAMPLE = Path(__file__).parent / "example_plugin"
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -62,57 +50,10 @@ anyio.run(main)
 """
 
 
-class Installation:
-    """A virtual environment into which wheels are installed, and nothing else of this tree."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        venv.create(folder, with_pip=False)
-        site = folder / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
-        # What the distributions depend on is taken from where these tests run: no download, and
-        # no sight of the work tree, which is installed there too.
-        dependencies = folder / "dependencies"
-        dependencies.mkdir()
-        for entry in Path(sysconfig.get_path("purelib")).iterdir():
-            if not (entry.suffix == ".pth" or entry.name.startswith(("tunmesh", "_editable_"))):
-                (dependencies / entry.name).symlink_to(entry)
-        (site / "dependencies.pth").write_text(f"{dependencies}\n")
-
-    def run(self, program: str, *args: str) -> subprocess.CompletedProcess[str]:
-        command = [str(self.folder / "bin" / program), *args]
-        return subprocess.run(
-            command, check=False, capture_output=True, text=True, timeout=60, cwd=self.folder
-        )
-
-    def succeed(self, program: str, *args: str) -> str:
-        done = self.run(program, *args)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def pip(self, *args: str) -> str:
-        return self.succeed("python", "-m", "pip", "--disable-pip-version-check", *args)
-
-    def plugins(self) -> dict[str, dict[str, Any]]:
-        document = json.loads(self.succeed("tunmesh", "plugins", "--json"))
-        assert document["schema"] == 1
-        return {plugin["name"]: plugin for plugin in document["plugins"]}
-
-
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    folder = tmp_path_factory.mktemp("wheels")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
-    for project in PROJECTS:
-        done = subprocess.run([*build, str(project)], check=False, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    wheels = [str(wheel) for wheel in folder.glob("*.whl")]
-    assert len(wheels) == len(PROJECTS)
-    made = Installation(tmp_path_factory.mktemp("installation"))
-    made.pip("install", "--no-deps", "--no-index", *wheels)
-    return made
-
-
-def test_a_strangers_plugin_is_installed_used_and_removed(installation: Installation) -> None:
+def test_a_strangers_plugin_is_installed_used_and_removed(
+    installation: Installation, tmp_path: Path
+) -> None:
+    installation.pip("install", "--no-deps", "--no-index", str(build(EXAMPLE, tmp_path)))
     installation.pip("check")
     plugins = installation.plugins()
     assert (

@@ -83,3 +83,13 @@ def test_a_new_secret_each_time(run: Run) -> None:
     secrets = {run("secret", "generate").out.strip() for _ in range(3)}
     assert len(secrets) == 3
     assert all(len(secret) >= 32 for secret in secrets)
+
+
+def test_the_list_tells_what_a_node_lacks(run: Run) -> None:
+    code, out, err = run("plugins", "--plugins", "broken")
+    assert code == 0
+    assert "import-failed" in out
+    assert err == (
+        "tunmesh: --plugins: plugins.enabled: no plugin fills the role transport "
+        "(broken: import failed: OSError: no luck)\n"
+    )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tunmesh import hookspecs
 from tunmesh.config import ConfigErrors
 from tunmesh.errors import (
     DuplicatePlugin,
@@ -15,6 +16,7 @@ from tunmesh.errors import (
     PluginNotFound,
     TransportError,
 )
+from tunmesh.interfaces.events import PeerInfo
 from tunmesh.loader import PluginEntry, PluginErrors, PluginHost
 
 Install = Callable[..., None]
@@ -353,7 +355,8 @@ def test_roles_that_must_be_filled(install: Install, make_host: MakeHost) -> Non
     assert caught.value.problems == [
         (
             "plugins.enabled: no plugin fills the role transport (udp: import failed: "
-            "ZeroDivisionError: division by zero; https: is not installed)"
+            "ZeroDivisionError: division by zero; "
+            "https: is not installed, install tunmesh-transport-https)"
         )
     ]
 
@@ -385,3 +388,33 @@ def test_a_hook_that_offers_nothing_is_no_role(install: Install, make_host: Make
     host.load(["a"], explicit=True)
     assert host.entry("a").roles == ()
     assert host.entry("a").state == "active"
+
+
+@pytest.mark.parametrize(
+    ("mark", "takes"), [("warn_on_impl", ""), ("warn_on_impl_args", "peer, reason")]
+)
+def test_what_a_later_version_will_not_have_warns_once(
+    install: Install,
+    make_host: MakeHost,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    mark: str,
+    takes: str,
+) -> None:
+    warning = DeprecationWarning("goes with 0.2: use tunmesh_peer_gone")
+    specification = vars(hookspecs.tunmesh_peer_down)[f"{hookspecs.PROJECT}_spec"]
+    monkeypatch.setitem(
+        specification, mark, warning if mark == "warn_on_impl" else {"reason": warning}
+    )
+    source = "from tunmesh.plugin import hookimpl\n@hookimpl\ndef tunmesh_peer_down({}): pass\n"
+    install("old", source.format(takes))
+    install("new", source.format("peer" if takes else "").replace("_down", "_up"))
+    host = make_host()
+    host.load(["old", "new"], explicit=True)
+    assert host.entry("old").warnings == [str(warning)]
+    assert host.entry("new").warnings == []
+    assert [record.getMessage() for record in caplog.records] == [
+        f"plugin uses what will go plugin=old warning={warning}"
+    ]
+    host.notify_peer_down(PeerInfo("1", "a", ()), "gone")
+    assert len(caplog.records) == 1
