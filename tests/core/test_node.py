@@ -6,6 +6,7 @@ import argparse
 import functools
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -452,3 +453,34 @@ def test_the_command_fails_with_one_line(
     assert str(raised.value) == "plugin mem_tun: no such thing here"
     with pytest.raises(TunmeshError, match="nonsense"):
         run_command(arguments(make, tun={"nonsense": "1"}))
+
+
+def test_the_service_manager_is_told(
+    make: Maker, journal: Journal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    address = str(tmp_path / "notify")
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.settimeout(5)
+    manager.bind(address)
+    monkeypatch.syspath_prepend(make.site)
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    monkeypatch.setenv("WATCHDOG_USEC", "100000")
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    told: list[bytes] = []
+
+    def listen() -> None:
+        while not told or not told[-1].startswith(b"STOPPING=1"):
+            told.append(manager.recv(4096))
+            if told[-1].startswith(b"WATCHDOG=1"):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    assert run_command(arguments(make)) == 0
+    listener.join()
+    manager.close()
+    assert "NOTIFY_SOCKET" not in os.environ
+    assert told[0] == b"READY=1\nSTATUS=device m-one, 0 peers up"
+    assert told[1] == b"WATCHDOG=1"
+    assert told[-1] == b"STOPPING=1\nSTATUS=stopping"
+    assert "one: started on m-one with 10.42.0.1/24" in journal.lines

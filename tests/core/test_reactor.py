@@ -11,7 +11,7 @@ import anyio.abc
 import pytest
 
 from tunmesh.interfaces import Reactor
-from tunmesh.reactor import reactor
+from tunmesh.reactor import NodeReactor, reactor
 
 pytestmark = pytest.mark.anyio
 
@@ -136,4 +136,26 @@ async def test_a_reader_that_only_raises_has_pauses(silent: pytest.LogCaptureFix
         calls = len(silent.records)
         await anyio.sleep(0.15)  # as long as a pause: it must not come back
         assert len(silent.records) == calls
+        bench.close()
+
+
+async def test_a_reader_that_the_loop_has_lost_is_overdue() -> None:
+    async with anyio.create_task_group() as tasks:
+        bench = Bench(tasks)
+        reactor = bench.reactor
+        assert isinstance(reactor, NodeReactor)
+        watch = reactor.watch(bench.here.fileno(), bench.read)
+        assert reactor.overdue() == []
+        bench.there.send(b"one")
+        assert reactor.overdue() == [], "it has just come"
+        await bench.until(lambda: bench.received == [b"one"])
+        bench.there.send(b"two")
+        assert reactor.overdue() == [], "the first was read in between"
+        assert reactor.overdue() == [bench.here.fileno()]
+        await bench.until(lambda: bench.received == [b"one", b"two"])
+        assert reactor.overdue() == []
+        bench.there.send(b"three")
+        reactor.overdue()
+        watch.close()
+        assert reactor.overdue() == [], "nobody wants it any more"
         bench.close()

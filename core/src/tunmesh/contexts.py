@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 class Host(Protocol):
     """What the contexts need of the node."""
 
-    reactor: Reactor
+    @property
+    def reactor(self) -> Reactor:
+        """Watches descriptors."""
 
     def now(self) -> float:
         """The node's clock."""

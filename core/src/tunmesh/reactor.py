@@ -3,12 +3,16 @@
 What a reader raises is logged and hurts nobody else. One that fails again and again is called
 less often: neither a plugin's defect nor a stranger's datagrams may keep the loop busy, or end the
 node.
+
+A reactor can tell whether its readers do get called: see `NodeReactor.overdue`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import select
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import anyio
@@ -25,7 +29,7 @@ _MOST_FAILURES = 100
 _PAUSE = 0.1
 
 
-def reactor(tasks: anyio.abc.TaskGroup) -> Reactor:
+def reactor(tasks: anyio.abc.TaskGroup) -> NodeReactor:
     """The reactor for the loop that runs now.
 
     Args:
@@ -38,15 +42,49 @@ def reactor(tasks: anyio.abc.TaskGroup) -> Reactor:
     return _AsyncioReactor(loop)
 
 
-class _Guard:
-    """Calls a reader; counts its failures."""
+class NodeReactor(ABC, Reactor):
+    """A reactor that knows its readers."""
 
-    def __init__(self, callback: Callable[[], None]) -> None:
+    def __init__(self) -> None:
+        self._guards: set[_Guard] = set()
+
+    @abstractmethod
+    def watch(self, fd: int, callback: Callable[[], None]) -> Watch:
+        """See `Reactor.watch`."""
+
+    def overdue(self) -> list[int]:
+        """The descriptors that were readable at the last call, too, and were not read since.
+
+        A reader that is called empties its descriptor or is called again: one that has not been
+        called for so long is one that the event loop has lost.
+        """
+        poll = select.poll()
+        for guard in self._guards:
+            poll.register(guard.fd, select.POLLIN)
+        readable = {fd for fd, events in poll.poll(0) if not events & select.POLLNVAL}
+        overdue = [guard.fd for guard in self._guards if guard.pending and guard.fd in readable]
+        for guard in self._guards:
+            guard.pending = guard.fd in readable
+        return overdue
+
+
+class _Guard:
+    """Calls a reader; counts its failures.
+
+    Attributes:
+        fd: What it reads.
+        pending: Whether there was something to read, and it has not been called since.
+    """
+
+    def __init__(self, fd: int, callback: Callable[[], None]) -> None:
+        self.fd = fd
+        self.pending = False
         self._callback = callback
         self._failures = 0
 
     def call(self) -> bool:
         """Whether the reader may be called again at once."""
+        self.pending = False
         try:
             self._callback()
         except Exception:
@@ -58,66 +96,70 @@ class _Guard:
         return True
 
 
-class _AsyncioReactor:
+class _AsyncioReactor(NodeReactor):
     """``add_reader``: twice as fast as waiting in a task."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
         self._loop = loop
 
     def watch(self, fd: int, callback: Callable[[], None]) -> Watch:
-        """See `Reactor.watch`."""
-        return _AsyncioWatch(self._loop, fd, callback)
+        return _AsyncioWatch(self._loop, _Guard(fd, callback), self._guards)
 
 
 class _AsyncioWatch:
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, fd: int, callback: Callable[[], None]
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, guard: _Guard, guards: set[_Guard]) -> None:
         self._loop = loop
-        self._fd = fd
-        self._guard = _Guard(callback)
-        self._open = True
+        self._guard = guard
+        self._guards = guards
+        guards.add(guard)
         self._resume()
+
+    @property
+    def _open(self) -> bool:
+        return self._guard in self._guards
 
     def close(self) -> None:
         if self._open:
-            self._open = False
-            self._loop.remove_reader(self._fd)
+            self._guards.remove(self._guard)
+            self._loop.remove_reader(self._guard.fd)
 
     def _resume(self) -> None:
         if self._open:
-            self._loop.add_reader(self._fd, self._readable)
+            self._loop.add_reader(self._guard.fd, self._readable)
 
     def _readable(self) -> None:
         if not self._guard.call() and self._open:
-            self._loop.remove_reader(self._fd)
+            self._loop.remove_reader(self._guard.fd)
             self._loop.call_later(_PAUSE, self._resume)
 
 
-class _AnyioReactor:
+class _AnyioReactor(NodeReactor):
     def __init__(self, tasks: anyio.abc.TaskGroup) -> None:
+        super().__init__()
         self._tasks = tasks
 
     def watch(self, fd: int, callback: Callable[[], None]) -> Watch:
-        """See `Reactor.watch`."""
-        watch = _AnyioWatch(fd, callback)
+        watch = _AnyioWatch(_Guard(fd, callback), self._guards)
         self._tasks.start_soon(watch.run)
         return watch
 
 
 class _AnyioWatch:
-    def __init__(self, fd: int, callback: Callable[[], None]) -> None:
-        self._fd = fd
-        self._guard = _Guard(callback)
+    def __init__(self, guard: _Guard, guards: set[_Guard]) -> None:
+        self._guard = guard
+        self._guards = guards
+        guards.add(guard)
         self._scope = anyio.CancelScope()
 
     async def run(self) -> None:
         with self._scope:
             while True:
                 await anyio.lowlevel.checkpoint()  # it may be closed by now, and the descriptor too
-                await anyio.wait_readable(self._fd)
+                await anyio.wait_readable(self._guard.fd)
                 if not self._guard.call():
                     await anyio.sleep(_PAUSE)
 
     def close(self) -> None:
+        self._guards.discard(self._guard)
         self._scope.cancel()

@@ -10,10 +10,11 @@ import signal
 import anyio
 
 from tunmesh import logs
-from tunmesh.config import ConfigErrors, load_config, resolve_secrets
+from tunmesh.config import Config, ConfigErrors, load_config, resolve_secrets
 from tunmesh.errors import TunmeshError
 from tunmesh.loader.manager import PluginHost
 from tunmesh.node.core import Node, first_error
+from tunmesh.node.service import ServiceManager
 from tunmesh.privileges import find_account, forbid_core_dumps, import_early
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,14 @@ def run_command(args: argparse.Namespace) -> int:
     logs.setup(config.log.level, config.log.format)
     secrets, warnings = resolve_secrets(config, os.environ)
     os.environ.pop("TUNMESH_SECRET", None)  # children have no use for it
+    with ServiceManager(os.environ) as service:
+        _run(config, secrets, warnings, service)
+    return 0
+
+
+def _run(
+    config: Config, secrets: list[bytes], warnings: list[str], service: ServiceManager
+) -> None:
     plugins = PluginHost(config)
     plugins.discover()
     plugins.load(config.plugins.enabled, explicit=config.explicit_plugins)
@@ -44,14 +53,13 @@ def run_command(args: argparse.Namespace) -> int:
     if account is not None:
         import_early()
     forbid_core_dumps()  # they would hold keys
-    node = Node(config, plugins, secrets, account)
+    node = Node(config, plugins, secrets, account, service)
     for warning in warnings:
         log.warning("secret %s", warning)
     try:
         anyio.run(_main, node, backend_options={"use_uvloop": True})
     except* TunmeshError as group:
         raise first_error(group) from None
-    return 0
 
 
 async def _main(node: Node) -> None:

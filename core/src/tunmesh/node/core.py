@@ -33,7 +33,7 @@ from tunmesh.errors import ConfigError, EndpointError, TunError, TunmeshError
 from tunmesh.identity.keys import NodeKey
 from tunmesh.identity.secrets import Keyring
 from tunmesh.identity.tokens import Tokens
-from tunmesh.interfaces import Reactor, Transport
+from tunmesh.interfaces import Transport
 from tunmesh.interfaces.events import NodeInfo
 from tunmesh.interfaces.tun import Interface
 from tunmesh.loader.manager import PluginHost
@@ -42,6 +42,7 @@ from tunmesh.node.announcer import Announcer
 from tunmesh.node.explain import explain
 from tunmesh.node.hostconfig import HostConfig
 from tunmesh.node.opening import NodeFailed, Opening
+from tunmesh.node.service import ServiceManager
 from tunmesh.node.settings import mesh_settings
 from tunmesh.privileges import (
     Account,
@@ -49,7 +50,7 @@ from tunmesh.privileges import (
     hand_over,
 )
 from tunmesh.privileges.threads import drop_everything
-from tunmesh.reactor import reactor
+from tunmesh.reactor import NodeReactor, reactor
 from tunmesh.routing.prefixes import any_default
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class Node(Announcer):
         secrets: The mesh secrets.
         account: The user that the process turns into once everything is open; None if it keeps
             its privileges.
+        service: Who is told how it is; nobody by default.
     """
 
     def __init__(
@@ -88,8 +90,10 @@ class Node(Announcer):
         plugins: PluginHost,
         secrets: list[bytes],
         account: Account | None = None,
+        service: ServiceManager | None = None,
     ) -> None:
         super().__init__(plugins)
+        self._service = service or ServiceManager({})
         self._config = config
         self._keyring = Keyring(secrets, config.mesh.name)
         self._account = account
@@ -105,7 +109,7 @@ class Node(Announcer):
         self._mark = UNDERLAY_MARK if any_default(config.routing.accept_subnets) else 0
         self._started = now()
         self._failure = ""
-        self.reactor: Reactor
+        self.reactor: NodeReactor
 
     # --------------------------------------------------------------- life cycle
 
@@ -168,7 +172,10 @@ class Node(Announcer):
             self._plugins.notify_node_started(info)
             gc.collect()
             gc.freeze()  # what was built so far lives as long as the node
+            self._service.ready(now(), self._summary())
+            self._wake.set()  # beats are due from now on
             await self._stopped.wait()
+            self._service.stopping()
             log.info("node stops id=%s", info.id)
             self._plugins.notify_node_stopping(info)
             self.mesh.stop()
@@ -287,16 +294,18 @@ class Node(Announcer):
             self._wake.set()
 
     async def _timer(self) -> None:
+        next_beat = float("inf")
         while True:
             try:
                 self.mesh.handle_timer()
+                next_beat = self._service.beat(now(), self.reactor.overdue, self._summary)
             except Exception:
                 # Foreign code runs inside, as a transport's `send`: what else is due stays due.
                 log.exception("timer failed")
                 await anyio.sleep(_TIMER_PAUSE)
             self._wake = anyio.Event()
             self._next_wake = self.mesh.next_deadline()
-            pause = min(self._next_wake - now(), _LONGEST_SLEEP)
+            pause = min(min(self._next_wake, next_beat) - now(), _LONGEST_SLEEP)
             if pause > 0:
                 with anyio.move_on_after(pause):
                     await self._wake.wait()
@@ -331,6 +340,10 @@ class Node(Announcer):
     def underlay_changed(self) -> None:
         """The addresses of this host outside the mesh changed."""
         self._host.changed()
+
+    def _summary(self) -> str:
+        up = sum(peer.up for peer in self.mesh.peers.values())
+        return f"device {self._tun.name}, {up} peers up"
 
     def _info(self) -> NodeInfo:
         addresses = tuple(map(str, self._addresses.all()))
