@@ -54,6 +54,7 @@ format: venv  ## format the code and mend what the linter can mend
 bench: venv  ## compare tunmesh with other tunnels, side by side, on this machine
 	scripts/install-programs bench
 	scripts/in-namespaces $(BIN)/python -m benchmarks $(ARGS)
+	$(BIN)/python -m benchmarks.routes
 
 clean:  ## remove everything that the other commands made (measured results stay)
 	rm -rf $(VENV) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

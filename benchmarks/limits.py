@@ -17,6 +17,7 @@ class Limit:
         factor: The bound, as a multiple of the reference, or itself when there is none.
         at_least: Whether more is better.
         tunnel: The tunnel whose figure is the reference.
+        of: The tunnel that must reach it.
         own: The measure of tunmesh itself that is the reference.
     """
 
@@ -25,9 +26,10 @@ class Limit:
     at_least: bool
     tunnel: str | None = None
     own: str | None = None
+    of: str = "tunmesh"
 
 
-WG, NEBULA = "wireguard-go", "nebula"
+WG, NEBULA, OPENVPN = "wireguard-go", "nebula", "openvpn"
 
 LIMITS = (
     Limit("tcp", 6.5, at_least=True, tunnel=WG),
@@ -45,6 +47,7 @@ LIMITS = (
     Limit("start", 1.0, at_least=False),
     *(Limit(name, 0.95, at_least=True, tunnel=WG) for name in LOSSES),
     Limit("memory_per_node", 100.0, at_least=False),
+    Limit("tcp", 1.0, at_least=True, tunnel=OPENVPN, of="tunmesh-https"),
 )
 
 
@@ -61,8 +64,8 @@ class Verdict:
 def judge(medians: Mapping[str, Mapping[str, float]]) -> list[Verdict]:
     """Compare the medians of a run (by tunnel, then measure) with every limit that applies."""
     verdicts = []
-    ours = medians.get("tunmesh", {})
     for limit in LIMITS:
+        ours = medians.get(limit.of, {})
         value = ours.get(limit.measure)
         reference: float | None = 1.0
         if limit.tunnel is not None:

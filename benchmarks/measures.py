@@ -205,7 +205,7 @@ class Session:
         take: Takes them.
         yields: Their names.
         once: Taken in the first round only.
-        baseline: Taken of the bare wire, too.
+        baseline: Taken also of tunnels that are not measured on every underlay.
     """
 
     take: Callable[[Tunnel, Plan], Figures]
@@ -234,7 +234,7 @@ def measure(tunnel: Tunnel, plan: Plan, *, first_round: bool) -> tuple[Figures, 
         if (
             not plan.wants(session.yields)
             or (session.once and not first_round)
-            or (tunnel.port == 0 and not session.baseline)
+            or not (tunnel.everywhere or session.baseline)
         ):
             continue
         try:

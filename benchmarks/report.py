@@ -81,6 +81,7 @@ class Report:
             "skipped": self.skipped,
             "limits": [
                 {
+                    "tunnel": verdict.limit.of,
                     "measure": verdict.limit.measure,
                     "against": reference(verdict),
                     "value": round(verdict.value, 3),
@@ -152,14 +153,14 @@ def limits_table(verdicts: Iterable[Verdict]) -> str:
         sign = ">=" if verdict.limit.at_least else "<="
         rows.append(
             [
-                measure.title,
+                f"{verdict.limit.of}: {measure.title}",
                 f"{verdict.value:,.{measure.digits}f}",
                 f"{verdict.ratio:,.2f}{times}",
                 f"{sign} {verdict.limit.factor:g}{times}",
                 "pass" if verdict.passed else "FAIL",
             ]
         )
-    return table(["tunmesh", "median", "is", "must be", ""], rows)
+    return table(["limit", "median", "is", "must be", ""], rows)
 
 
 def cell(values: Sequence[float], digits: int) -> str:

@@ -44,11 +44,13 @@ class Tunnel(ABC):
         name: What it is called in tables and options.
         configuration: What a reader must know to judge the comparison.
         port: The UDP port that every node of it listens on.
+        everywhere: Whether it is measured on every underlay, not only on the plain wire.
     """
 
     name: str
     configuration: str
     port: int = 0
+    everywhere: bool = True
 
     @abstractmethod
     def missing(self) -> str | None:
@@ -89,6 +91,7 @@ class Veth(Tunnel):
 
     name = "veth"
     configuration = "the bare veth pair, default offloads, MTU 1500"
+    everywhere = False
 
     def missing(self) -> str | None:
         return None
@@ -225,12 +228,67 @@ class Nebula(Tunnel):
         node.wait_for_device("bench")
 
 
+class OpenVpn(Tunnel):
+    """OpenVPN between two nodes, over UDP."""
+
+    name = "openvpn"
+    configuration = f"TLS point to point, AES-256-GCM, no DCO, --fast-io, MTU {INNER_MTU}"
+    port = 1194
+    everywhere = False  # the comparison for tunmesh over HTTPS, which has no relay to cross
+
+    def __init__(self) -> None:
+        """Take Debian's program."""
+        self._program = find("openvpn")
+        self._fingerprints: dict[int, str] = {}
+
+    def missing(self) -> str | None:
+        if self._program is None:
+            return "no openvpn"
+        return None if find("openssl") else "no openssl, to make certificates"
+
+    def version(self) -> str:
+        return version_of(self._program, "--version")
+
+    def prepare(self, nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            certificate = node.directory / "certificate"
+            run(
+                [
+                    *("openssl", "req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=benchmark"),
+                    *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+                    *("-keyout", node.directory / "key", "-out", certificate),
+                ]
+            )
+            shown = run(
+                ["openssl", "x509", "-in", certificate, "-noout", "-fingerprint", "-sha256"]
+            )
+            self._fingerprints[node.number] = shown.split("=")[1].strip()
+
+    def start(self, node: Node, others: Sequence[Node]) -> None:
+        (other,) = others
+        server = node.number < other.number
+        node.start(
+            *(str(self._program), "--dev", "bench", "--dev-type", "tun", "--proto", "udp4"),
+            *("--local", node.address_for(other), "--port", self.port),
+            *("--remote", other.address_for(node), self.port),
+            *(["--tls-server", "--dh", "none"] if server else ["--tls-client"]),
+            *("--cert", node.directory / "certificate", "--key", node.directory / "key"),
+            *("--peer-fingerprint", self._fingerprints[other.number]),
+            *("--data-ciphers", "AES-256-GCM", "--cipher", "AES-256-GCM", "--disable-dco"),
+            *("--allow-compression", "no", "--fast-io"),
+            *("--sndbuf", 1 << 20, "--rcvbuf", 1 << 20, "--txqueuelen", 1000),
+            *("--tun-mtu", INNER_MTU, "--ifconfig", node.overlay, other.overlay, "--verb", 1),
+        )
+        node.wait_for_device("bench")
+
+
 class Tunmesh(Tunnel):
     """This project, over UDP."""
 
     name = "tunmesh"
     configuration = "defaults, UDP alone"
     port = 4567
+    transport = "udp"
 
     def __init__(self) -> None:
         """Take the program that is installed beside the Python that runs this."""
@@ -250,7 +308,8 @@ class Tunmesh(Tunnel):
 
     def prepare(self, nodes: Sequence[Node]) -> None:
         # As an installation does; a work tree may hold sources only.
-        for folder in ("core/src", "plugins/tun_linux/src", "plugins/transport_udp/src"):
+        transport = f"plugins/transport_{self.transport}/src"
+        for folder in ("core/src", "plugins/tun_linux/src", transport):
             run([sys.executable, "-m", "compileall", "-q", str(PROJECT / folder)])
         secret = secrets.token_urlsafe(32)
         for node in nodes:
@@ -260,7 +319,7 @@ class Tunmesh(Tunnel):
 
     def start(self, node: Node, others: Sequence[Node]) -> None:
         # Everybody bootstraps from the first other node; a mesh finds the rest by itself.
-        url = f"udp://{others[0].address_for(node)}:{self.port}"
+        url = f"{self.transport}://{others[0].address_for(node)}:{self.port}"
         path = node.directory / "tunmesh.toml"
         path.write_text(
             f"""\
@@ -271,10 +330,10 @@ secret_file = "mesh.secret"
 name = "node{node.number}"
 addresses = ["{node.overlay}/16"]
 [plugins]
-enabled = ["tun_linux", "udp"]
+enabled = ["tun_linux", "{self.transport}"]
 [plugins.tun_linux]
 device = "bench"
-[plugins.udp]
+[plugins.{self.transport}]
 listen = ["0.0.0.0:{self.port}"]
 [bootstrap.first]
 urls = ["{url}"]
@@ -286,11 +345,23 @@ socket = "{node.directory}/admin.sock"
         node.wait_for_device("bench")
 
 
+class TunmeshHttps(Tunmesh):
+    """This project, over HTTPS: for where UDP does not pass."""
+
+    name = "tunmesh-https"
+    configuration = "defaults, HTTPS alone (TLS 1.3 over TCP, a self-made certificate)"
+    port = 4443
+    transport = "https"
+    everywhere = False
+
+
 TUNNELS: tuple[Tunnel, ...] = (
     Veth(),
     WireGuardGo(),
     *([WireGuardGo("wireguard-go-env", OTHER_WIREGUARD)] if OTHER_WIREGUARD in os.environ else []),
     Nebula(),
     *([Nebula("nebula-env", OTHER_NEBULA)] if OTHER_NEBULA in os.environ else []),
+    OpenVpn(),
     Tunmesh(),
+    TunmeshHttps(),
 )

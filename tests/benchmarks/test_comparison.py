@@ -28,6 +28,11 @@ def test_a_limit_may_be_a_plain_bound(seconds: float, passed: bool) -> None:
     assert verdict.passed is passed
 
 
+def test_another_configuration_of_tunmesh_may_have_a_limit_of_its_own() -> None:
+    (verdict,) = judge({"openvpn": {"tcp": 1400.0}, "tunmesh-https": {"tcp": 2100.0}})
+    assert (verdict.limit.of, verdict.ratio, verdict.passed) == ("tunmesh-https", 1.5, True)
+
+
 def test_nothing_is_judged_without_its_reference() -> None:
     assert judge({"tunmesh": {"udp64": 100.0}}) == []
     assert judge({"wireguard-go": {"udp64": 100.0}}) == []
@@ -39,6 +44,7 @@ def test_every_limit_and_every_session_names_measures_and_tunnels_that_exist() -
         assert limit.measure in MEASURES
         assert limit.own is None or limit.own in MEASURES
         assert limit.tunnel is None or limit.tunnel in names
+        assert limit.of in names
     assert sorted(name for session in SESSIONS for name in session.yields) == sorted(MEASURES)
 
 
