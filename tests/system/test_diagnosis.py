@@ -82,3 +82,43 @@ def test_explain_names_the_fault(meshes: MeshFactory) -> None:
         check=False,
     )
     assert explain(a, "-", "10.42.9.9")["count"] == before + 1
+
+
+def findings(node: Node, *, code: int) -> dict[str, dict[str, str]]:
+    """What the doctor finds on a node's host, by check, the worst of each."""
+    arguments = ("doctor", "--json", "-c", node.config, "--socket", node.socket)
+    document = json.loads(tunmesh(node, *arguments, code=code))
+    assert document["healthy"] is (code == 0)
+    return {found["check"]: found for found in reversed(document["findings"])}
+
+
+def test_doctor_names_the_fault_and_what_mends_it(meshes: MeshFactory) -> None:
+    mesh = meshes("a")
+    a = mesh.add("a")
+    well = findings(a, code=0)
+    assert well["networks"]["level"] == well["ipv6"]["level"] == well["ports"]["level"] == "ok"
+
+    a.host.sysctl("net/ipv6/conf/default/disable_ipv6", "1")
+    a.host.sysctl("net/ipv4/conf/all/rp_filter", "1")
+    a.host.sysctl("net/ipv4/conf/default/rp_filter", "1")
+    a.host.ip("link", "add", "lan", "type", "veth", "peer", "name", "switch")
+    for end in ("lan", "switch"):
+        a.host.ip("link", "set", end, "up")
+    a.host.ip("address", "add", "10.42.77.1/24", "dev", "lan")
+    a.config.chmod(0o644)
+    ill = findings(a, code=1)
+    assert ill["ipv6"]["mend"] == "sysctl -w net.ipv6.conf.default.disable_ipv6=0"
+    assert "10.42.77.0/24 by lan" in ill["networks"]["text"]
+    assert ill["rp_filter"]["level"] == "warning"
+    assert ill["secret"]["mend"] == f"chmod 600 {a.config}"
+
+    # What it says to do is what helps.
+    for check in ("ipv6", "rp_filter", "networks", "secret"):
+        command = ill[check]["mend"].partition(",")[0].split()
+        subprocess.run(a.host.command(*command), check=True, capture_output=True)
+    assert {found["level"] for found in findings(a, code=0).values()} <= {"ok", "notice"}
+    a.start()
+    eventually(a.ready, 10, "the node runs")
+    running = findings(a, code=0)
+    assert running["peers"]["level"] == "notice"
+    assert "ports" not in running

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from tunmesh.interfaces import (
         AddressRegistration,
+        Finding,
+        HostView,
         PolicyRegistration,
         TransportRegistration,
         TunRegistration,
@@ -171,3 +173,22 @@ def tunmesh_add_commands(subparsers: argparse._SubParsersAction[argparse.Argumen
 
     .. versionadded:: 0.1
     """
+
+
+@hookspec
+def tunmesh_checks(host: HostView) -> Iterable[Finding]:  # noqa: ARG001  # a specification
+    """Look at the host, for ``tunmesh doctor``.
+
+    Called for every selected plugin, whether a node runs or not. Look only, change nothing, and
+    take no longer than a moment. Tell of what is well, too. What it raises is shown as a finding.
+
+    Example::
+
+        @hookimpl
+        def tunmesh_checks(host):
+            if host.read("/dev/radio") is None:
+                yield Finding("radio", "broken", "there is no /dev/radio", "modprobe radio")
+
+    .. versionadded:: 0.1
+    """
+    return ()

@@ -148,6 +148,16 @@ def _add_diagnosis(commands: Subparsers) -> None:
     _add_node(explain)
     _add_json(explain)
     explain.set_defaults(handler=_lazy("tunmesh.cli.explain:explain_command"))
+    doctor = commands.add_parser(
+        "doctor",
+        help="tell what is wrong with this host, and how to mend it",
+        description="Looks at this host, at the configuration and, if one runs, at the node. "
+        "Changes nothing. Exit code 1 if something does not work.",
+    )
+    _add_file(doctor)
+    doctor.add_argument("--socket", metavar="PATH", help="the node's admin socket")
+    _add_json(doctor)
+    doctor.set_defaults(handler=_lazy("tunmesh.cli.doctor:doctor_command"))
 
 
 def _add_node(parser: argparse.ArgumentParser) -> None:

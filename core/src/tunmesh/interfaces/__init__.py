@@ -5,6 +5,7 @@ the core hands to a plugin is a small Protocol, so that a test can fake it.
 """
 
 from tunmesh.interfaces.address import AddressContext, AddressProvider
+from tunmesh.interfaces.checks import Finding, HostView
 from tunmesh.interfaces.common import Context, Reactor, Watch
 from tunmesh.interfaces.policy import GroupMember, PolicyContext, Route, RoutingPolicy
 from tunmesh.interfaces.registration import (
@@ -29,7 +30,9 @@ __all__ = [
     "AddressRegistration",
     "Context",
     "DeviceConfig",
+    "Finding",
     "GroupMember",
+    "HostView",
     "Inbound",
     "IssuedToken",
     "PathHandle",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stevedore import DriverManager, ExtensionManager
@@ -25,6 +26,7 @@ from tunmesh.errors import (
     PluginNotFound,
     TunmeshError,
 )
+from tunmesh.interfaces.checks import Finding, HostView
 from tunmesh.interfaces.registration import Registration
 from tunmesh.loader.discovery import Found, discover
 from tunmesh.loader.notifier import Notifier
@@ -293,3 +295,30 @@ class PluginHost(Notifier):
                 log.debug("plugin hook failed plugin=%s", name, exc_info=True)
                 errors.append(PluginHookError(text, name=name))
         return errors
+
+    def check_host(self, host: HostView) -> list[tuple[str, Finding]]:
+        """What the plugins find wrong with the host, each with the plugin's name.
+
+        Args:
+            host: What they look at, without their options.
+        """
+        found: list[tuple[str, Finding]] = []
+        for implementation in self.implementations("tunmesh_checks"):
+            name = implementation.plugin_name
+            try:
+                role = next(iter(self._registrations[name]), None)
+                view = replace(host, options=None if role is None else self.options(name, role))
+                findings: Any = implementation.function(*(view for _ in implementation.argnames))
+                found += [(name, _finding(value)) for value in findings]
+            except ConfigErrors:
+                continue  # told as a problem of the configuration
+            except Exception as error:  # noqa: BLE001  # foreign code
+                text = f"the check of plugin {name} failed: {one_line(error)}"
+                found.append((name, Finding("plugin", "warning", text, "report it to its author")))
+        return found
+
+
+def _finding(value: object) -> Finding:
+    if not isinstance(value, Finding):
+        raise TypeError(f"{value!r} is no Finding")
+    return value

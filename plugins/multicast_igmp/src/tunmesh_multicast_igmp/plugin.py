@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
-    from tunmesh.plugin import PolicyContext, RoutingPolicy
+    from tunmesh.plugin import Finding, HostView, PolicyContext, RoutingPolicy
 
 
 @hookimpl
@@ -62,6 +62,14 @@ def tunmesh_add_commands(
     join.add_argument("--seconds", type=float, default=0.0, metavar="N", help="end after so long")
     join.add_argument("--json", action="store_true", help="as JSON, one object at the end")
     join.set_defaults(handler=_join)
+
+
+@hookimpl
+def tunmesh_checks(host: HostView) -> Iterable[Finding]:
+    """Look at programs that use multicast, and do not by themselves on such a device."""
+    from tunmesh_multicast_igmp.checks import check  # noqa: PLC0415 - only for the doctor
+
+    return check(host)
 
 
 def _igmp_policy(context: PolicyContext) -> RoutingPolicy:

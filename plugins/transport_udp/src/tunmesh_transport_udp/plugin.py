@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from tunmesh.plugin import Transport, TransportContext, TransportRegistration, hookimpl
 from tunmesh_transport_udp.options import Options
+
+if TYPE_CHECKING:
+    from tunmesh.plugin import Finding, HostView
 
 
 def _build(context: TransportContext) -> Transport:
@@ -24,3 +28,11 @@ def tunmesh_transports() -> Iterable[TransportRegistration]:
             options=Options,
         )
     ]
+
+
+@hookimpl
+def tunmesh_checks(host: HostView) -> Iterable[Finding]:
+    """Look at ports and buffers."""
+    from tunmesh_transport_udp.checks import check  # noqa: PLC0415 - only for the doctor
+
+    return check(host)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
-    from tunmesh.plugin import Tun, TunContext
+    from tunmesh.plugin import Finding, HostView, Tun, TunContext
 
 
 @hookimpl
@@ -54,6 +54,14 @@ def tunmesh_add_commands(
         help="plugins of every node (default: those of the built-in list that are installed)",
     )
     parser.set_defaults(handler=_demo)
+
+
+@hookimpl
+def tunmesh_checks(host: HostView) -> Iterable[Finding]:
+    """Look at what the device needs."""
+    from tunmesh_tun_linux.checks import check  # noqa: PLC0415 - only for the doctor
+
+    return check(host)
 
 
 def _add_tun(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
