@@ -16,17 +16,18 @@ import tempfile
 from pathlib import Path
 
 _CLONE_NEWNS = 0x00020000
-_MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
+MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+    """Mount something, as the system call does."""
     arguments = (source.encode(), target.encode(), kind.encode(), flags, data.encode())
     if _libc.mount(*arguments):
         raise OSError(ctypes.get_errno(), f"mount {source} at {target}")
 
 
-def _open_to_all(path: Path) -> None:
+def open_to_all(path: Path) -> None:
     """Make a file reachable for everybody, in a mount namespace that this process has alone."""
     closed = next(
         (parent for parent in reversed(path.parents) if not parent.stat().st_mode & 1), None
@@ -35,10 +36,10 @@ def _open_to_all(path: Path) -> None:
         return
     inner = closed / path.relative_to(closed).parts[0]
     with tempfile.TemporaryDirectory() as aside:
-        _mount(str(inner), aside, "", _MS_BIND | _MS_REC)
-        _mount("tmpfs", str(closed), "tmpfs", 0, "mode=0755")
+        mount(str(inner), aside, "", MS_BIND | _MS_REC)
+        mount("tmpfs", str(closed), "tmpfs", 0, "mode=0755")
         inner.mkdir()
-        _mount(aside, str(inner), "", _MS_BIND | _MS_REC)
+        mount(aside, str(inner), "", MS_BIND | _MS_REC)
         _libc.umount2(aside.encode(), 2)
 
 
@@ -48,19 +49,20 @@ def _open_tun_to_all() -> None:
     if device.stat().st_mode & 0o006 == 0o006:
         return
     number = device.stat().st_rdev
-    _mount("tmpfs", str(device.parent), "tmpfs", 0, "mode=0755")
+    mount("tmpfs", str(device.parent), "tmpfs", 0, "mode=0755")
     os.mknod(device, 0o600 | stat.S_IFCHR, number)
     device.chmod(0o666)
 
 
-def main(uid: str, capabilities: str, *command: str) -> None:
-    """Become that user, then the command."""
+def own_mounts() -> None:
+    """Have a mount namespace for this process alone."""
     if _libc.unshare(_CLONE_NEWNS):
         raise OSError(ctypes.get_errno(), "unshare")
-    _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
-    if uid != "0":
-        _open_to_all(Path(sys.executable).resolve())
-        _open_tun_to_all()
+    mount("none", "/", "", _MS_REC | _MS_PRIVATE)
+
+
+def become(uid: str, capabilities: str, *command: str) -> None:
+    """Become that user, then the command."""
     may_set_groups = Path("/proc/self/setgroups").read_text().strip() == "allow"
     os.execvp(
         "setpriv",
@@ -77,6 +79,15 @@ def main(uid: str, capabilities: str, *command: str) -> None:
             *command,
         ],
     )
+
+
+def main(uid: str, capabilities: str, *command: str) -> None:
+    """Make what the user needs reachable, become that user, then the command."""
+    own_mounts()
+    if uid != "0":
+        open_to_all(Path(sys.executable).resolve())
+        _open_tun_to_all()
+    become(uid, capabilities, *command)
 
 
 if __name__ == "__main__":

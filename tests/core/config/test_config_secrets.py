@@ -72,6 +72,17 @@ def test_a_file_of_several_secrets(tmp_path: Path) -> None:
     assert resolve_secrets(found, {})[0] == [GOOD.encode(), OTHER.encode()]
 
 
+def test_a_credential_of_a_service_may_look_readable_for_a_group(tmp_path: Path) -> None:
+    file = secret_file(tmp_path, GOOD.encode(), 0o440)
+    found = config(tmp_path, "secret_file = 'mesh.secret'")
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert resolve_secrets(found, environ) == ([GOOD.encode()], [])
+    assert "chmod 600" in failure(found)
+    assert "chmod 600" in failure(found, CREDENTIALS_DIRECTORY=str(tmp_path.parent))
+    file.chmod(0o444)
+    assert "chmod 600" in failure(found, **environ)
+
+
 def test_spaces_belong_to_the_secret(tmp_path: Path) -> None:
     secret_file(tmp_path, f" {GOOD} \n".encode())
     found = config(tmp_path, "secret_file = 'mesh.secret'")

@@ -12,6 +12,8 @@ from tunmesh.errors import ConfigError
 
 #: The environment variable that may hold the mesh secret.
 VARIABLE = "TUNMESH_SECRET"
+#: Names the directory of the credentials that systemd gives a service, see systemd.exec(5).
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
 
 
 def resolve_secrets(config: Config, environ: Mapping[str, str]) -> tuple[list[bytes], list[str]]:
@@ -26,7 +28,7 @@ def resolve_secrets(config: Config, environ: Mapping[str, str]) -> tuple[list[by
     path = config.origin.override(key) or config.path
     warnings = []
     if config.mesh.secret_file:
-        texts = _read_file(config.mesh.secret_file, path)
+        texts = _read_file(config.mesh.secret_file, path, environ.get(CREDENTIALS))
     elif config.mesh.secret:
         texts = [config.mesh.secret]
         if key in config.from_environment:
@@ -45,13 +47,18 @@ def resolve_secrets(config: Config, environ: Mapping[str, str]) -> tuple[list[by
     return [_checked(text, key, path, warnings) for text in texts], warnings
 
 
-def _read_file(name: str, path: str) -> list[str]:
+def _read_file(name: str, path: str, credentials: str | None) -> list[str]:
     """The secrets of a file, one a line."""
     key = "mesh.secret_file"
+    forbidden = stat.S_IRGRP | stat.S_IROTH
+    if credentials and Path(name).parent == Path(credentials):
+        # There an access control list lets the service's user read; its mask looks like a group's
+        # permission (acl(5)).
+        forbidden = stat.S_IROTH
     try:
         with Path(name).open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            if mode & (stat.S_IRGRP | stat.S_IROTH):
+            if mode & forbidden:
                 raise ConfigError(
                     f"{name} can be read by others than its owner: chmod 600 {name}",
                     key=key,
