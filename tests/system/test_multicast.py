@@ -253,6 +253,29 @@ def test_members_senders_and_nodes_may_die_and_come_back(
     assert (sender["received"], sender["lost"], sender["duplicates"]) == (100, 0, 0)
 
 
+@pytest.mark.parametrize("group", GROUPS)
+def test_groups_reach_their_members_over_https_alone(
+    meshes: MeshFactory, programs: ExitStack, group: str
+) -> None:
+    mesh = meshes("a", "b", "c")
+    for name in "abc":
+        url = f"https://{mesh.lab['a'].address4}:4443"
+        mesh.add(name, [url], options={"plugins": {"enabled": ["tun_linux", "https", "igmp"]}})
+    meshed(mesh)
+    listener = programs.enter_context(Listener(mesh["b"], group))
+    talker = programs.enter_context(Talker(mesh["a"]))
+    talker.say_until(group, listener, 1.0, "first")
+    before = group_of(mesh["a"], group)
+    for number in range(50):
+        talker.say(group, f"datagram {number}")
+    expected = {f"datagram {number}" for number in range(50)}
+    eventually(lambda: expected <= set(listener.read()), 2 * PATIENCE, "all arrive")
+    assert set(listener.copies.values()) == {1}
+    after = group_of(mesh["a"], group)
+    assert after["members"] == ["b"]
+    assert after["replicas"] - before["replicas"] == 50
+
+
 def test_a_flood_of_multicast_leaves_unicast_alone(mesh: Mesh, programs: ExitStack) -> None:
     a, b = mesh["a"], mesh["b"]
     listeners = [programs.enter_context(Listener(mesh[name], "239.1.2.3")) for name in "bcd"]
