@@ -98,7 +98,7 @@ class _Server:
             try:
                 connection.setblocking(False)
                 if not _may_ask(connection):
-                    log.warning("admin connection refused reason=foreign-user")
+                    log.warning("admin connection refused reason=%s", "foreign user")
                 elif self._make_room():
                     self._connections += 1
                     try:

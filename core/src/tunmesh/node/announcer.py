@@ -56,8 +56,9 @@ class Announcer:
 
     def event(self, name: str, **fields: object) -> None:
         """Anything else worth a line."""
-        text = " ".join(f"{key}={logs.safe(value)}" for key, value in fields.items())
-        log.warning("%s %s", name, text)
+        # A template of its own, so that the event is limited apart and JSON has its fields.
+        template = " ".join([name, *(f"{field}=%s" for field in fields)])
+        log.warning(template, *map(logs.safe, fields.values()))
 
     def _peer_info(self, peer: Peer) -> PeerInfo:
         record = self.mesh.directory.records.get(peer.node_id)

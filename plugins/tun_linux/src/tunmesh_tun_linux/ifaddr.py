@@ -101,7 +101,7 @@ class InterfaceAddresses(AddressProvider):
         inside = tuple(item for item in found if any(item.ip in net for net in self._networks))
         outside = frozenset(found) - frozenset(inside)
         for address in outside - self._outside:
-            log.warning('address ignored address=%s reason="outside mesh.networks"', address)
+            log.warning("address ignored address=%s reason=%s", address, "outside mesh.networks")
         self._outside = outside
         if inside != self._published:
             self._published = inside
