@@ -9,7 +9,7 @@ PROJECTS      := $(wildcard core/pyproject.toml plugins/*/pyproject.toml)
 DISTRIBUTIONS := $(patsubst %/pyproject.toml,--editable %,$(PROJECTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv pins demo test check format bench clean
+.PHONY: help venv pins demo test check format docs bench clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,12 +51,16 @@ format: venv  ## format the code and mend what the linter can mend
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
+docs: venv  ## build the documentation into docs/_build; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/doctrees docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 bench: venv  ## compare tunmesh with other tunnels, side by side, on this machine
 	scripts/install-programs bench
 	scripts/in-namespaces $(BIN)/python -m benchmarks $(ARGS)
 	$(BIN)/python -m benchmarks.routes
 
 clean:  ## remove everything that the other commands made (measured results stay)
-	rm -rf $(VENV) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache docs/_build
 	rm -rf $(foreach project,$(PROJECTS),$(dir $(project))dist)
-	find benchmarks core plugins tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find benchmarks core docs plugins tests -name __pycache__ -type d -prune -exec rm -rf {} +

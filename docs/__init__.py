@@ -1,0 +1,1 @@
+"""The documentation: pages for Sphinx, and what makes their generated parts."""
