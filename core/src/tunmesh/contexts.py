@@ -145,6 +145,14 @@ class PolicyNodeContext(NodeContext):
         """The addresses of the other live nodes."""
         return self.mesh.nodes()
 
+    def node_names(self) -> Mapping[str, str]:
+        """The names of the other live nodes, by node id."""
+        return self.mesh.node_names()
+
+    def verdicts_changed(self) -> None:
+        """What the policy says of flows is not what it was."""
+        self.mesh.forget_flows()
+
     def addresses(self) -> tuple[Interface, ...]:
         """This node's own addresses."""
         return self.mesh.forwarding.addresses

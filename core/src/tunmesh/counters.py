@@ -15,6 +15,7 @@ DROP_REASONS = (
     "unknown_source",  # from inside, with a source that is not this node's
     "spoofed_source",  # from outside, with a source that is not the sending peer's
     "misrouted",  # from outside, to a destination that is not this node's
+    "denied",  # by a policy that decides about flows
     "rate_limited",
     "bad_packet",  # malformed, whoever sent it
     "incomplete",  # a unit of which some slices never came

@@ -39,6 +39,7 @@ _UNREACHABLE = {
     "outside_network": ((3, 0), (1, 0)),  # network unreachable; no route to destination
     "no_route": ((3, 1), (1, 3)),  # host unreachable; address unreachable
     "peer_gone": ((3, 1), (1, 3)),
+    "denied": ((3, 13), (1, 1)),  # communication administratively prohibited
 }
 #: The reasons for a drop that the sender is told.
 ANSWERED = frozenset(_UNREACHABLE)

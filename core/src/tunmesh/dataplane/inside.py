@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, TypeAlias
 from tunmesh import offload
 from tunmesh.dataplane.claims import Claims
 from tunmesh.dataplane.groups import GroupHop, GroupTraffic
+from tunmesh.dataplane.judging import Judging
+from tunmesh.dataplane.superpacket import GSO, VNET, measure
 from tunmesh.dataplane.unreachable import Unreachable
+from tunmesh.dataplane.verdicts import JudgedHop, Verdicts
 from tunmesh.errors import BadPacket
 from tunmesh.icmp import ANSWERED
 from tunmesh.packet import addresses_untrusted
@@ -27,13 +30,11 @@ if TYPE_CHECKING:
     from tunmesh.interfaces.tun import Buffer, Tun
     from tunmesh.session.keypair import Keypair
 
-#: Where a flow goes: to these peers, to a group, or nowhere for a reason.
-Hop: TypeAlias = "tuple[Port, ...] | GroupHop | str"
+#: Where a flow goes: to these peers, to a group, wherever policies say, or nowhere for a reason.
+Hop: TypeAlias = "tuple[Port, ...] | GroupHop | JudgedHop | str"
 #: A run of frames of one hop in the buffer: hop, begin, end, packets, bytes of IP.
 Run: TypeAlias = "tuple[Hop, int, int, int, int]"
 
-_VNET = 10
-_GSO = struct.Struct("<xBHH")  # of a virtio_net_hdr: gso_type, hdr_len, gso_size
 _FLOW4 = struct.Struct("!Q")
 #: A unit is closed when this much was read: the other side's core can begin its work.
 _FILL = 20_000
@@ -66,6 +67,7 @@ class Inside:
     Attributes:
         sealer: Seals and sends; shared with the control plane.
         claims: Who takes which packets to groups instead of the mesh.
+        verdicts: The policies that decide about flows.
         groups: What was sent to each group.
         broadcasts: What was sent to broadcast addresses.
         packets: Packets read from the device.
@@ -77,6 +79,7 @@ class Inside:
     ) -> None:
         self.sealer = Sealer()
         self.claims = Claims()
+        self.verdicts = Verdicts()
         self.groups: dict[bytes, GroupTraffic] = {}
         self.broadcasts = GroupTraffic()
         self.packets = self.bytes = 0
@@ -85,13 +88,15 @@ class Inside:
         self._drops = drops
         self._clock = clock
         self._unreachable = Unreachable(tun, control, drops, clock)
+        self._judging = Judging(self.verdicts, self.claims, clock)
         self._flows: dict[int | bytes, Hop] = {}
         self._buffer = bytearray(_FILL + ITEM_PREFIX + LARGEST_FRAME)
         self._view = memoryview(self._buffer)
 
     def forget_flows(self) -> None:
-        """Routes changed: decide about every flow anew."""
+        """Routes changed, or what policies say: decide about every flow anew."""
         self._flows.clear()
+        self._judging.forget()
 
     def read(self) -> None:
         """Forward what waits in the device, a bounded amount."""
@@ -105,7 +110,7 @@ class Inside:
             hop: Hop | None = None
             begin = offset = packets = size = 0
             for length in lengths:
-                packet = offset + ITEM_PREFIX + _VNET
+                packet = offset + ITEM_PREFIX + VNET
                 put(buffer, offset, FRAME << 24 | length)
                 key: int | bytes
                 if buffer[packet] >> 4 == 4:
@@ -114,19 +119,19 @@ class Inside:
                     key = bytes(view[packet + 8 : packet + 40])
                 found = flows.get(key)
                 if found is None:
-                    found = self._route(view[packet : packet - _VNET + length], key)
+                    found = self._route(view[packet : packet - VNET + length], key)
                 if found is not hop:
                     if hop is not None:
                         runs.append((hop, begin, offset, packets, size))
                     hop, begin, packets, size = found, offset, 0, 0
-                if buffer[packet - _VNET + 1]:
-                    _, header, segment = _GSO.unpack_from(buffer, packet - _VNET)
-                    segments = -(-(length - _VNET - header) // (segment or 1)) or 1
+                if buffer[packet - VNET + 1]:
+                    _, header, segment = GSO.unpack_from(buffer, packet - VNET)
+                    segments = -(-(length - VNET - header) // (segment or 1)) or 1
                     packets += segments
-                    size += length - _VNET + (segments - 1) * header
+                    size += length - VNET + (segments - 1) * header
                 else:
                     packets += 1
-                    size += length - _VNET
+                    size += length - VNET
                 offset += ITEM_PREFIX + length
             assert hop is not None
             if not runs:  # the usual case: everything for one hop, sealed where it lies
@@ -138,13 +143,14 @@ class Inside:
                     self._dispatch(hop, view[:offset], packets, size)
             else:
                 runs.append((hop, begin, offset, packets, size))
-                self._gather(runs)
+                if self.verdicts:
+                    runs = self._judging.judge(runs, view, _ONE_SEND)
+                self._gather(runs, view)
             if offset < _FILL:
                 return
 
-    def _gather(self, runs: list[Run]) -> None:
+    def _gather(self, runs: list[Run], view: memoryview) -> None:
         """Send runs of several hops: those of one hop together."""
-        view = self._view
         hops: dict[Hop, list[tuple[int, int, int, int]]] = {}
         for hop, begin, end, packets, size in runs:
             hops.setdefault(hop, []).append((begin, end, packets, size))
@@ -157,17 +163,22 @@ class Inside:
                     self._dispatch(hop, view[begin:end], packets, size)
 
     def _dispatch(self, hop: Hop, items: Buffer, packets: int, size: int) -> None:
-        self.packets += packets
-        self.bytes += size
-        if isinstance(hop, str):
+        if isinstance(hop, tuple):  # the usual one
+            for port in hop:
+                self.send(port, items, packets, size)
+        elif isinstance(hop, GroupHop):
+            self._replicate(hop, items)
+        elif isinstance(hop, str):
             self._drops[hop] += packets
             if hop in ANSWERED:
                 self._unreachable.tell(items, hop)
-        elif isinstance(hop, GroupHop):
-            self._replicate(hop, items)
         else:
-            for port in hop:
-                self.send(port, items, packets, size)
+            view = memoryview(items)
+            run = hop, 0, len(view), packets, size
+            self._gather(self._judging.judge([run], view, _ONE_SEND), view)
+            return  # counted by then
+        self.packets += packets
+        self.bytes += size
 
     def _replicate(self, hop: GroupHop, items: Buffer) -> None:
         """Send frames to each member of a group, but for what is claimed among them."""
@@ -178,8 +189,8 @@ class Inside:
         packets = size = offset = 0
         while offset < len(view):
             (word,) = PREFIX.unpack_from(view, offset)
-            packet = offset + ITEM_PREFIX + _VNET
-            end = packet - _VNET + (word & 0xFFFFFF)
+            packet = offset + ITEM_PREFIX + VNET
+            end = packet - VNET + (word & 0xFFFFFF)
             if end - packet < 20:
                 self._drops["unsupported"] += 1
                 offset = end
@@ -188,18 +199,16 @@ class Inside:
             if protocol in suspects and self._claim(view[packet:end]):
                 offset = end
                 continue
-            segments, more = 1, 0
-            if view[packet - _VNET + 1]:
-                _, header, segment = _GSO.unpack_from(view, packet - _VNET)
-                segments = -(-(end - packet - header) // (segment or 1)) or 1
-                more = (segments - 1) * header
+            segments, length = 1, end - packet
+            if view[packet - VNET + 1]:
+                segments, length = measure(view, packet, end)
             if not hop.ports:
                 self._drops[hop.reason] += segments
             elif not traffic.admit(segments, hop.limit, now):
                 self._drops["rate_limited"] += segments
             else:
                 packets += segments
-                size += end - packet + more
+                size += length
                 kept.append(view[offset:end])
             offset = end
         if kept:
@@ -268,8 +277,8 @@ class Inside:
             frame = view[begin:offset]
             pieces: list[Buffer] = [frame]
             if frame[1] and len(frame) + ITEM_PREFIX > limit:
-                _, header, segment = _GSO.unpack_from(frame)
-                room = limit - ITEM_PREFIX - _VNET - header
+                _, header, segment = GSO.unpack_from(frame)
+                room = limit - ITEM_PREFIX - VNET - header
                 pieces = list(offload.split(frame, max(1, room // (segment or 1))))
             for piece in pieces:
                 item = PREFIX.pack(FRAME << 24 | len(piece)) + piece
@@ -341,6 +350,8 @@ class Inside:
             found = GroupHop(ports, reason, fib.limit(destination), traffic)
         else:
             found = (ports[0].hop if len(ports) == 1 else ports) or reason
+        if ports and self.verdicts and not isinstance(found, str):
+            found = JudgedHop(key, source, destination, found)
         if len(self._flows) >= _MOST_FLOWS:
             self._flows.clear()
         self._flows[key] = found

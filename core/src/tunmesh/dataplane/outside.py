@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tunmesh import offload
 from tunmesh.dataplane.claims import Claims
 from tunmesh.dataplane.opener import Opener
+from tunmesh.dataplane.verdicts import Verdicts, flow_number
 from tunmesh.errors import BadPacket
 from tunmesh.packet import addresses_untrusted
 from tunmesh.session.units import (
@@ -55,6 +56,7 @@ class Outside(Opener):
         drops: Where dropped packets are counted.
         clock: The time in seconds, for what waits.
         claims: What policies take; of that, nothing is taken from the mesh.
+        verdicts: The policies that decide about flows.
 
     Attributes:
         packets: Packets written to the device.
@@ -68,9 +70,11 @@ class Outside(Opener):
         drops: Drops,
         clock: Callable[[], float],
         claims: Claims | None = None,
+        verdicts: Verdicts | None = None,
     ) -> None:
         super().__init__(control, drops, clock)
         self._claims = Claims() if claims is None else claims
+        self._verdicts = Verdicts() if verdicts is None else verdicts
         self.packets = self.bytes = 0
         self._tun = tun
         self._adapts = not tun.offloads >= _ALL_OFFLOADS
@@ -163,17 +167,39 @@ class Outside(Opener):
 
     def _verify(self, port: Port, packet: memoryview, key: int | bytes, count: int = 1) -> bool:
         """Whether a peer may send this flow here; remembered if so, counted if not."""
+        judged = bool(self._verdicts)
         try:
-            reason = self._control.fib().outside(port.node_id, *addresses_untrusted(packet))
+            reason = self._judge(port, packet, key) if judged else self._refused(port, packet)
         except BadPacket:
             reason = "bad_packet"
         if reason is not None:
             self._drops[reason] += count
             return False
-        if len(port.verified) >= _MOST_VERIFIED:
-            port.verified.clear()
-        port.verified.add(key)
+        if not judged:
+            if len(port.verified) >= _MOST_VERIFIED:
+                port.verified.clear()
+            port.verified.add(key)
         return True
+
+    def _refused(self, port: Port, packet: memoryview) -> str | None:
+        """Why a packet may not come from this peer, or not to this host; None if it may."""
+        return self._control.fib().outside(port.node_id, *addresses_untrusted(packet))
+
+    def _judge(self, port: Port, packet: memoryview, pair: int | bytes) -> str | None:
+        """As `_refused`, where policies decide too; then that is what is remembered."""
+        now, key = self._clock(), (pair, flow_number(packet))
+        known = port.judged.get(key)
+        if known is not None and known[0] > now:
+            return known[1]
+        return self._refused(port, packet) or self._verdicts.decide(
+            port.judged,
+            _MOST_VERIFIED,
+            key,
+            *addresses_untrusted(packet),
+            port.node_id,
+            "outside",
+            now,
+        )
 
     def _count_in(self, port: Port, frame: memoryview) -> None:
         packets, size = 1, len(frame) - _VNET

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from tunmesh.session.units import Reassembler
 
 if TYPE_CHECKING:
+    from tunmesh.dataplane.verdicts import Memory
     from tunmesh.interfaces.transport import PathHandle
     from tunmesh.routing.fib import Fib
     from tunmesh.session.keypair import Keypair
@@ -19,6 +20,7 @@ class Port:
         "bulk_limit",
         "handle",
         "hop",
+        "judged",
         "node_id",
         "reassembler",
         "rx_bytes",
@@ -50,6 +52,8 @@ class Port:
         self.reassembler = Reassembler()
         #: (source, destination) pairs that this peer was found to be allowed.
         self.verified: set[int | bytes] = set()
+        #: What policies said of its flows, if any policy wants to be asked.
+        self.judged: Memory = {}
         #: What waits for a session: since when, frames, how many packets and bytes of IP they are.
         self.staged: list[tuple[float, bytes, int, int]] = []
         #: The hop of routes that lead to this peer alone.
@@ -57,6 +61,11 @@ class Port:
         #: Set when packets are sent, cleared by the control plane now and then.
         self.used = False
         self.tx_packets = self.tx_bytes = self.rx_packets = self.rx_bytes = 0
+
+    def forget_flows(self) -> None:
+        """Routes changed, or what policies say: decide about every flow of this peer anew."""
+        self.verified.clear()
+        self.judged.clear()
 
 
 class Control(Protocol):

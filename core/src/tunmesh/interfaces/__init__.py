@@ -7,7 +7,15 @@ the core hands to a plugin is a small Protocol, so that a test can fake it.
 from tunmesh.interfaces.address import AddressContext, AddressProvider
 from tunmesh.interfaces.checks import Finding, HostView
 from tunmesh.interfaces.common import Context, Reactor, Watch
-from tunmesh.interfaces.policy import GroupMember, PolicyContext, Route, RoutingPolicy
+from tunmesh.interfaces.policy import (
+    Direction,
+    Flow,
+    GroupMember,
+    PolicyContext,
+    Route,
+    RoutingPolicy,
+    SupportsVerdict,
+)
 from tunmesh.interfaces.registration import (
     AddressRegistration,
     PolicyRegistration,
@@ -30,7 +38,9 @@ __all__ = [
     "AddressRegistration",
     "Context",
     "DeviceConfig",
+    "Direction",
     "Finding",
+    "Flow",
     "GroupMember",
     "HostView",
     "Inbound",
@@ -41,6 +51,7 @@ __all__ = [
     "Reactor",
     "Route",
     "RoutingPolicy",
+    "SupportsVerdict",
     "TokenKind",
     "Transport",
     "TransportContext",

@@ -2,12 +2,13 @@
 
 Policies never see ordinary packets: they contribute routes, which are compiled into the forwarding
 table. What they claim (IGMP, say) is brought to them instead of being forwarded. They are told of
-changes and of deadlines, and need neither tasks nor an event loop.
+changes and of deadlines, and need neither tasks nor an event loop. Those that are a
+`SupportsVerdict` too are asked about each new flow.
 """
 
 from __future__ import annotations
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -18,6 +19,8 @@ from tunmesh.interfaces.common import Context
 from tunmesh.interfaces.tun import Buffer, Interface, Network
 
 RouteKind: TypeAlias = Literal["address", "subnet", "broadcast", "multicast"]
+#: Where packets come from: this host, by the device, or the mesh.
+Direction: TypeAlias = Literal["inside", "outside"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,47 @@ class GroupMember:
     sources: tuple[IPv4Address | IPv6Address, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Packets that share addresses, protocol and ports: what a policy decides about.
+
+    Its way is not part of it: the flow of the answers is `reversed`, whichever side they come from.
+
+    Attributes:
+        source: Who sent them.
+        destination: Who is to get them.
+        protocol: What they carry: the protocol of IPv4, or the next header behind all extension
+            headers of IPv6.
+        source_port: Of TCP, UDP, DCCP, SCTP and UDP-Lite; 0 for other protocols and for fragments.
+        destination_port: Likewise.
+        fragment: They are fragments. The ports stand in the first one only and are not looked at
+            even there, so that all fragments of a packet have one fate. Who decides by ports has
+            to decide for all ports at once.
+        peer: Id of the node that sent them or is to get them, whom the session has authenticated;
+            empty if several are to get them.
+    """
+
+    source: IPv4Address | IPv6Address
+    destination: IPv4Address | IPv6Address
+    protocol: int
+    source_port: int = 0
+    destination_port: int = 0
+    fragment: bool = False
+    peer: str = ""
+
+    def reversed(self) -> Flow:
+        """The flow of the answers."""
+        return Flow(
+            self.destination,
+            self.source,
+            self.protocol,
+            self.destination_port,
+            self.source_port,
+            self.fragment,
+            self.peer,
+        )
+
+
 class PolicyContext(Context, Protocol):
     """What the factory of a routing policy is given."""
 
@@ -79,6 +123,16 @@ class PolicyContext(Context, Protocol):
 
     def nodes(self) -> Mapping[str, tuple[IPv4Address | IPv6Address, ...]]:
         """The addresses of the other live nodes, by node id."""
+
+    def node_names(self) -> Mapping[str, str]:
+        """The names of the other live nodes, by node id.
+
+        A node chooses its own name, and two may choose the same: a name says no more than that
+        who has it knows the mesh secret.
+        """
+
+    def verdicts_changed(self) -> None:
+        """What `SupportsVerdict.verdict` said is not what it would say now: it is asked again."""
 
     def addresses(self) -> tuple[Interface, ...]:
         """This node's own addresses, each with the prefix of its local subnet."""
@@ -143,3 +197,31 @@ class RoutingPolicy(ABC):
     def statistics(self) -> dict[str, int]:
         """Counters by name, for the status document."""
         return {}
+
+
+class SupportsVerdict(ABC):
+    """A policy that decides about flows; a `RoutingPolicy` derives from it as well.
+
+    As long as no policy of a node does, packets are not looked at beyond their addresses.
+    """
+
+    @abstractmethod
+    def verdict(self, flow: Flow, direction: Direction) -> tuple[bool, float]:
+        """Whether a flow may pass, and for how many seconds that is remembered.
+
+        Called for the first packet of a flow, once it is known where it goes and that its source is
+        in order; again when the seconds are over, after any change of routes, and after
+        `PolicyContext.verdicts_changed`. The memory is bounded: it may be asked earlier, too. It
+        stands between packets, so it must be quick: some microseconds. `math.inf` seconds are
+        allowed, and 0, which asks for every packet.
+
+        All policies that decide must agree. What one does not let pass is counted as `denied`; from
+        inside, the sender gets an ICMP error. If this method raises, or returns anything else, the
+        flow is dropped for a second, counted as `error`.
+
+        Packets that policies claim are not asked about, nor what the node itself says to others.
+
+        Args:
+            flow: The flow.
+            direction: ``inside`` if this host sends it, ``outside`` if it comes from the mesh.
+        """

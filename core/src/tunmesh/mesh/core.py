@@ -163,9 +163,19 @@ class Mesh:
             observer=observer,
         )
         self.inside = Inside(tun, control, self.drops, clock)
-        self.outside = Outside(tun, control, self.drops, clock, self.inside.claims)
+        self.outside = Outside(
+            tun, control, self.drops, clock, self.inside.claims, self.inside.verdicts
+        )
         self.sealer = self.inside.sealer
-        self.policies = Policies(self.inside.claims, self._timers, self.drops, observer)
+        self.policies = Policies(
+            self.inside.claims,
+            self.inside.verdicts,
+            self._timers,
+            self.drops,
+            observer,
+            clock=clock,
+            forget_flows=self.forget_flows,
+        )
         self.forwarding = Forwarding(
             networks=settings.networks,
             accept_subnets=settings.accept_subnets,
@@ -187,6 +197,7 @@ class Mesh:
         self.set_attribute = self.members.set_attribute
         self.attributes = self.members.attributes
         self.nodes = self.members.nodes
+        self.node_names = self.members.names
 
     # What the parts need of those that are made after them.
 
@@ -334,10 +345,14 @@ class Mesh:
         """The port can send now."""
         self.inside.flush(port)
 
-    def _routes_invalid(self) -> None:
+    def forget_flows(self) -> None:
+        """Decide about every flow anew."""
         self.inside.forget_flows()
         for peer in self.peers.values():
-            peer.port.verified.clear()
+            peer.port.forget_flows()
+
+    def _routes_invalid(self) -> None:
+        self.forget_flows()
         self._timers.schedule("routes", self._clock() + _SETTLE, self._tell_routes)
 
     def _tell_routes(self, _now: float) -> None:

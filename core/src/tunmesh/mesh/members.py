@@ -95,6 +95,11 @@ class Members:
         """The addresses of the other live nodes, by id."""
         return {holding.node_id: holding.addresses for holding in self.holdings()}
 
+    def names(self) -> dict[str, str]:
+        """The names of the other live nodes, by id."""
+        records = self._directory.records.items()
+        return {node_id: r.name for node_id, r in records if self._directory.live(node_id)}
+
     def holdings(self) -> Iterable[Holding]:
         """What the other live nodes hold."""
         owned = self._directory.claims.owned

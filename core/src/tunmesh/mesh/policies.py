@@ -6,19 +6,33 @@ They are plugins' objects: what they raise is reported, and goes no further.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tunmesh.errors import BadPacket
-from tunmesh.interfaces.policy import GroupMember, Route, RoutingPolicy
+from tunmesh.interfaces.policy import (
+    Direction,
+    Flow,
+    GroupMember,
+    Route,
+    RoutingPolicy,
+    SupportsVerdict,
+)
+from tunmesh.session.limits import TokenBucket
 
 if TYPE_CHECKING:
     from tunmesh.counters import Drops
     from tunmesh.dataplane.claims import Claims
+    from tunmesh.dataplane.verdicts import Judge, Refusal, Verdicts
     from tunmesh.interfaces.tun import Network
     from tunmesh.mesh.settings import Observer
     from tunmesh.timers import Timers
 
 T = TypeVar("T")
+
+#: Seconds for which a flow is dropped about which a policy failed to decide.
+_FAILED_FOR = 1.0
+#: Such failures that are reported in a second, and at once: a stranger may cause any number.
+_REPORTS, _BURST = 1.0, 5.0
 
 
 class Policies:
@@ -26,13 +40,29 @@ class Policies:
 
     Args:
         claims: Where they are entered for the packets that they want.
+        verdicts: Where they are entered that decide about flows.
         timers: For their deadlines.
         drops: Where packets are counted that a policy failed on.
         observer: Who is told of failures.
+        clock: The time in seconds.
+        forget_flows: Has every flow decided about anew.
     """
 
-    def __init__(self, claims: Claims, timers: Timers, drops: Drops, observer: Observer) -> None:
+    def __init__(
+        self,
+        claims: Claims,
+        verdicts: Verdicts,
+        timers: Timers,
+        drops: Drops,
+        observer: Observer,
+        *,
+        clock: Callable[[], float],
+        forget_flows: Callable[[], None],
+    ) -> None:
         self._claims = claims
+        self._verdicts = verdicts
+        self._clock = clock
+        self._forget_flows = forget_flows
         self._timers = timers
         self._drops = drops
         self._observer = observer
@@ -53,6 +83,24 @@ class Policies:
                 self._failed(name, error)
 
         self._claims.add(policy.claims, policy.claims_icmpv6, take)
+        if isinstance(policy, SupportsVerdict):
+            self._verdicts.add(self._judge(name, policy))
+            self._forget_flows()
+
+    def _judge(self, name: str, policy: SupportsVerdict) -> Judge:
+        """Asks a policy about flows; what it fails on is dropped."""
+        reports = TokenBucket(_REPORTS, _BURST, self._clock())
+
+        def judge(flow: Flow, direction: Direction) -> tuple[Refusal | None, float]:
+            try:
+                allow, seconds = _checked(policy.verdict(flow, direction))
+            except Exception as error:  # noqa: BLE001  # foreign code, on the way of packets
+                if reports.take(self._clock()):
+                    self._failed(name, error)
+                return "error", _FAILED_FOR
+            return None if allow else "denied", seconds
+
+        return judge
 
     def wake_at(self, name: str, deadline: float) -> None:
         """Tell a policy when a deadline has passed."""
@@ -108,3 +156,11 @@ class Policies:
 
     def _failed(self, name: str, error: Exception) -> None:
         self._observer.event("plugin failed", plugin=name, error=f"{type(error).__name__}: {error}")
+
+
+def _checked(answer: Any) -> tuple[bool, float]:  # noqa: ANN401  # foreign
+    """What a policy answered, if it is of any use."""
+    allow, seconds = answer
+    if not (isinstance(allow, bool) and seconds >= 0):  # NaN is neither
+        raise ValueError(f"no verdict: {answer!r}")
+    return allow, seconds

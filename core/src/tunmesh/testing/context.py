@@ -308,9 +308,11 @@ class FakePolicyContext(FakeContext):
         own_addresses: What `addresses` returns.
         other_nodes: What `nodes` returns.
         other_attributes: What `attributes` returns.
+        other_names: What `node_names` returns.
         attribute: The attribute that is published; empty if none is.
         published: How often an attribute was set.
         changes: How often the routes changed.
+        verdict_changes: How often the verdicts changed.
         device_routes: What the host routes into the device.
         written: The packets given to the host, oldest first.
         deadline: When the policy wants to be called.
@@ -323,9 +325,11 @@ class FakePolicyContext(FakeContext):
         self.own_addresses = tuple(map(ipaddress.ip_interface, addresses))
         self.other_nodes: dict[str, tuple[IPv4Address | IPv6Address, ...]] = {}
         self.other_attributes: dict[str, bytes] = {}
+        self.other_names: dict[str, str] = {}
         self.attribute = b""
         self.published = 0
         self.changes = 0
+        self.verdict_changes = 0
         self.device_routes: tuple[Network, ...] = ()
         self.written: list[bytes] = []
         self.deadline = float("inf")
@@ -337,6 +341,14 @@ class FakePolicyContext(FakeContext):
     def nodes(self) -> dict[str, tuple[IPv4Address | IPv6Address, ...]]:
         """The other nodes."""
         return dict(self.other_nodes)
+
+    def node_names(self) -> dict[str, str]:
+        """The names of the other nodes."""
+        return dict(self.other_names)
+
+    def verdicts_changed(self) -> None:
+        """Count a change."""
+        self.verdict_changes += 1
 
     def attributes(self) -> dict[str, bytes]:
         """What the other nodes publish."""
