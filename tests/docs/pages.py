@@ -18,7 +18,9 @@ _FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
-#: What ends a command in a shell.
+#: What a command may stand behind.
+_BEFORE = {"&&", "||", ";", "|", "exec", "sudo"}
+#: What ends it in a shell.
 _OPERATORS = {">", ">>", "<", "|", "&", "&&", "||", ";", "2>", "2>&1"}
 
 
@@ -76,7 +78,11 @@ def commands(program: str) -> Iterator[tuple[str, list[str]]]:
 
 def _commands(line: str, program: str) -> Iterator[list[str]]:
     words = shlex.split(line, comments=True)
-    begins = [at for at, word in enumerate(words) if word.rpartition("/")[2] == program]
+    begins = [
+        at
+        for at, word in enumerate(words)
+        if word.rpartition("/")[2] == program and (not at or words[at - 1] in _BEFORE)
+    ]
     for begin in begins:
         rest = words[begin + 1 :]
         end = next((at for at, word in enumerate(rest) if word in _OPERATORS), len(rest))

@@ -51,6 +51,22 @@ def test_log_events() -> None:
     assert listed - found == set(), "in docs/reference/logs.md only"
 
 
+def test_checks_of_the_doctor() -> None:
+    page = (DOCS / "troubleshooting.md").read_text()
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", page, re.MULTILINE)
+    listed = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    found = {
+        node.args[0].value
+        for source in _SOURCES
+        for path in source.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "Finding"
+        and isinstance(node.args[0], ast.Constant)
+    }
+    assert listed == found
+
+
 def test_sizes_of_messages() -> None:
     page = (DOCS / "protocol.md").read_text()
     named = {
