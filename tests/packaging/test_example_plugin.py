@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,42 +13,20 @@ EXAMPLE = Path(__file__).parent / "example_plugin"
 
 pytestmark = pytest.mark.timeout(180)
 
-#: Two of its transports in one process, with the tools that tunmesh ships for plugins' tests.
-EXCHANGE = """
-import anyio
-from tunmesh.testing import FakeTransportContext
-from tunmesh_example_tcp import Options, TcpTransport
+#: What its author writes to have it tested.
+CONFORMANCE = """
+from tunmesh.testing.conformance import TransportConformance
 
 
-async def until(condition):
-    with anyio.fail_after(10):
-        while not condition():
-            await anyio.lowlevel.checkpoint()
+class TestTcp(TransportConformance):
+    plugin = "tcp"
 
-
-async def main():
-    async with anyio.create_task_group() as tasks:
-        options = Options(listen="127.0.0.1:0")
-        a, b = (FakeTransportContext(options, name="tcp", tasks=tasks) for _ in range(2))
-        async with TcpTransport(a) as here, TcpTransport(b) as there:
-            path = here.connect(there.local_endpoints()[0])
-            assert here.send(path, [b"x" * 100, b"y" * 50], 60)
-            await until(lambda: len(b.inbound.received) == 3)
-            assert b"".join(b.inbound.datagrams()) == b"x" * 100 + b"y" * 50
-            assert here.connect(path.endpoint) is path
-            back = b.inbound.received[0].handle
-            assert there.send(back, [b"answer"], 60)
-            await until(lambda: a.inbound.received)
-            assert a.inbound.received == [(path, b"answer", 6)]
-            there.release(back)
-            await until(lambda: a.inbound.closed and b.inbound.closed)
-            assert here.send(path, [b"again"], 60)
-            await until(lambda: len(b.inbound.received) == 4)
-    print("exchanged")
-
-
-anyio.run(main)
+    def settings(self, port, folder):
+        return {"listen": f"127.0.0.1:{port}"}
 """
+
+
+PYTEST = ("--quiet", "--disable-plugin-autoload", "-panyio", "-pno:cacheprovider", "--tb=short")
 
 
 def test_a_strangers_plugin_is_installed_used_and_removed(
@@ -70,7 +49,9 @@ def test_a_strangers_plugin_is_installed_used_and_removed(
     assert 'listen = "127.0.0.1:4568"' in installation.succeed(
         "tunmesh", "config", "example", "--plugins", "tun_linux,tcp"
     )
-    assert installation.succeed("python", "-c", EXCHANGE) == "exchanged\n"
+    (installation.folder / "test_tcp.py").write_text(CONFORMANCE)
+    tested = installation.succeed("python", "-m", "pytest", *PYTEST, "test_tcp.py")
+    assert re.search(r"^\d\d passed in", tested, re.MULTILINE), tested
 
     installation.pip("uninstall", "--yes", "tunmesh-example-tcp")
     installation.pip("check")

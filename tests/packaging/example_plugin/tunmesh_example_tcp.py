@@ -5,6 +5,7 @@ from ipaddress import ip_address
 from typing import Self, TypeAlias
 
 import anyio
+import anyio.abc
 import msgspec
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
@@ -22,6 +23,7 @@ from tunmesh.plugin import (
 )
 
 ENDED = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.IncompleteRead)
+Listener: TypeAlias = anyio.abc.Listener[SocketStream]
 Queue: TypeAlias = MemoryObjectSendStream[bytes]
 Waiting: TypeAlias = MemoryObjectReceiveStream[bytes]
 
@@ -33,7 +35,10 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TcpPath(PathHandle):
-    """A remote endpoint, with a queue of what waits to be sent while there is a stream."""
+    """A remote endpoint, with a queue of what waits to be sent while there is a stream.
+
+    Once its stream has ended it is over: the core is told, and asks for a new path.
+    """
 
     def __init__(self, transport: Transport, host: str, port: int) -> None:
         ip = ip_address(host.strip("[]"))
@@ -41,6 +46,7 @@ class TcpPath(PathHandle):
         super().__init__(transport, endpoint, source=ip.packed[:8], max_datagram=16384)
         self.remote = (str(ip), port)
         self.queue: Queue | None = None
+        self.over = False
 
 
 class TcpTransport(Transport):
@@ -54,6 +60,7 @@ class TcpTransport(Transport):
         self.name = context.name
         self._context = context
         self._paths: dict[str, TcpPath] = {}  # by endpoint
+        self._listener: Listener | None = None
 
     async def __aenter__(self) -> Self:
         host, _, port = self._context.options.listen.rpartition(":")
@@ -64,24 +71,32 @@ class TcpTransport(Transport):
             )
         except (OSError, ValueError) as exc:
             raise TransportError(f"cannot listen on tcp {host}:{port}: {exc}") from exc
-        self._context.start_soon(self._serve)
+        self._serving = anyio.CancelScope()
+        self._context.start_soon(self._serve, self._listener)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._listener.aclose()
         for path in list(self._paths.values()):
             self.release(path)
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            self._serving.cancel()
+            with anyio.CancelScope(shield=True):  # else it would stay open when cancelled here
+                await listener.aclose()
 
-    async def _serve(self) -> None:
-        try:
-            await self._listener.serve(self._accept)
-        except* ENDED:
-            pass  # closed
+    async def _serve(self, listener: Listener) -> None:
+        with self._serving:
+            try:
+                await listener.serve(self._accept)
+            except* ENDED:
+                pass  # closed
 
     async def _accept(self, stream: SocketStream) -> None:
         self._open(TcpPath(self, *stream.extra(SocketAttribute.remote_address)[:2]), stream)
 
     def local_endpoints(self) -> tuple[str, ...]:
+        if self._listener is None:
+            return ()
         return (TcpPath(self, *self._listener.extra(SocketAttribute.local_address)[:2]).endpoint,)
 
     def connect(self, endpoint: str) -> PathHandle:
@@ -99,12 +114,16 @@ class TcpTransport(Transport):
 
     def release(self, handle: PathHandle) -> None:
         path: TcpPath = handle  # type: ignore[assignment]  # made here
-        self._paths.pop(path.endpoint, None)
+        path.over = True
+        if self._paths.get(path.endpoint) is path:
+            del self._paths[path.endpoint]
         if path.queue is not None:
             path.queue.close()  # ends the stream once it is empty
 
     def send(self, handle: PathHandle, buffers: Sequence[Buffer], segment_size: int) -> bool:
         path: TcpPath = handle  # type: ignore[assignment]  # made here
+        if path.over or self._listener is None:
+            return True  # lost
         data = b"".join(buffers)
         datagrams = [data[at : at + segment_size] for at in range(0, len(data), segment_size)]
         try:
@@ -114,7 +133,7 @@ class TcpTransport(Transport):
         except anyio.WouldBlock:
             return False
         except ENDED:
-            pass  # released, or closing: the datagrams are lost
+            pass  # its stream is ending: the datagrams are lost
         return True
 
     def _open(self, path: TcpPath, stream: SocketStream | None = None) -> Queue:
@@ -139,7 +158,6 @@ class TcpTransport(Transport):
             reason = str(errors.exceptions[0]) or "ended by the other side"
         finally:
             self.release(path)
-            path.queue = None
         self._context.inbound.path_closed(path, reason)
 
     async def _read(self, path: TcpPath, stream: SocketStream) -> None:

@@ -76,6 +76,7 @@ class HttpsTransport(Transport):
         self._dialed: dict[str, HttpsPath] = {}
         self._accepted: dict[HttpsPath, None] = {}
         self._scopes: set[anyio.CancelScope] = set()
+        self._running = False
         self._discovery: Discovery | None = None
         self._certificates: Certificates
         self._client: Client
@@ -94,6 +95,7 @@ class HttpsTransport(Transport):
             admitted=self._admitted,
             counts=self._counts,
         )
+        self._running = True
         try:
             self._listen(options)
         except BaseException:
@@ -131,6 +133,9 @@ class HttpsTransport(Transport):
         self._discovery.open()
 
     def _close(self) -> None:
+        if not self._running:
+            return
+        self._running = False
         if self._discovery is not None:
             self._discovery.close()
         self._server.close()
@@ -146,6 +151,8 @@ class HttpsTransport(Transport):
         self._context.start_soon(self._scoped, function, args)
 
     async def _scoped(self, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
+        if not self._running:  # closed before the task began
+            return
         with anyio.CancelScope() as scope:
             self._scopes.add(scope)
             try:
