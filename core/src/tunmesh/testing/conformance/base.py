@@ -7,10 +7,10 @@ import inspect
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import msgspec
 import pytest
@@ -20,6 +20,7 @@ from tunmesh import hookspecs
 from tunmesh.config.convert import Converter
 from tunmesh.config.problems import Origin
 from tunmesh.config.render import PluginTable, example
+from tunmesh.interfaces.checks import Finding, HostView, Level
 from tunmesh.interfaces.events import NodeInfo, PeerInfo
 from tunmesh.interfaces.registration import Registration
 from tunmesh.loader.discovery import discover
@@ -195,7 +196,8 @@ class Conformance:
     def test_hooks_take_what_they_are_told(self) -> None:
         """Each hook that the plugin has can be called, more than once, and raises nothing."""
         plugin = self._object()
-        told = {"node": _NODE, "peer": _PEER, "reason": "timed out"}
+        host = HostView(options=self.registration().options())
+        told: dict[str, Any] = {"node": _NODE, "peer": _PEER, "reason": "timed out", "host": host}
         for name in HOOKS:
             function = getattr(plugin, name, None)
             if function is None:
@@ -205,12 +207,22 @@ class Conformance:
             assert taken.keys() <= wanted.keys(), f"{name} takes {list(taken)}"
             for _ in range(2):
                 told["subparsers"] = argparse.ArgumentParser().add_subparsers()
-                function(**{argument: told[argument] for argument in taken})
+                returned = function(**{argument: told[argument] for argument in taken})
+                if name == "tunmesh_checks":
+                    _check_findings(returned)
 
     def _object(self) -> object:
         if isinstance(self.plugin, str):
             return discover()[self.plugin][0].entry_point.load()
         return self.plugin
+
+
+def _check_findings(returned: Iterable[object]) -> None:
+    for finding in returned:
+        assert isinstance(finding, Finding), f"tunmesh_checks told {finding!r}, no Finding"
+        assert finding.level in get_args(Level), f"a finding is {finding.level!r}"
+        for text in (finding.check, finding.text, finding.mend):
+            assert text.isprintable(), f"a finding is not one line: {text!r}"
 
 
 def _is_of_the_kit(cls: type, name: str) -> bool:
