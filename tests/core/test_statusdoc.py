@@ -78,13 +78,19 @@ def test_a_lonely_node(network: MemoryNetwork) -> None:
         "endpoints": ["memory://one:4567"],
         "uptime_s": 12.346,
         "healthy": True,
+        "loop_lag_s": 0.0,
     }
     assert found["device"] == {
         "name": "memory0",
         "backend": "memory",
         "mtu": 1400,
         "offloads": ["csum", "tso4", "tso6", "uso4", "uso6"],
+        "rx_packets": 0,
+        "rx_bytes": 0,
+        "tx_packets": 0,
+        "tx_bytes": 0,
     }
+    assert set(found["tables"]) == {"records", "peers", "keypairs", "routes", "flows", "staged"}
     assert found["plugins"] == [PLUGIN]
     assert found["peers"] == []
     assert found["drops"] == dict.fromkeys(DROP_REASONS, 0)

@@ -22,6 +22,7 @@ from tunmesh.admin.status import (
     RefusedStatus,
     RouteStatus,
     Status,
+    TrafficStatus,
 )
 from tunmesh.session import suites
 
@@ -44,6 +45,7 @@ def build(
     warnings: Iterable[str] = (),
     uptime: float,
     healthy: bool,
+    lag: float = 0.0,
     now: float,
 ) -> dict[str, Any]:
     """The document, made of builtins."""
@@ -69,8 +71,18 @@ def build(
             endpoints=own.endpoints,
             uptime_s=round(uptime, 3),
             healthy=healthy,
+            loop_lag_s=round(lag, 4),
         ),
-        device=DeviceStatus(tun.name, backend, tun.mtu, tuple(sorted(tun.offloads))),
+        device=DeviceStatus(
+            tun.name,
+            backend,
+            tun.mtu,
+            tuple(sorted(tun.offloads)),
+            mesh.inside.packets,
+            mesh.inside.bytes,
+            mesh.outside.packets,
+            mesh.outside.bytes,
+        ),
         plugins=tuple(PluginStatus(**plugin) for plugin in plugins),
         peers=tuple(
             peer_status(mesh, node_id, names, now)
@@ -80,7 +92,11 @@ def build(
         routes=routes,
         groups=_groups(mesh, names),
         drops=dict(mesh.drops),
+        tables=_tables(mesh),
         handshakes=dict(mesh.handshakes.counters),
+        handshakes_received={
+            transport: dict(results) for transport, results in mesh.control.handshakes.items()
+        },
         transports={
             transport.name: transport.statistics() for transport in mesh.carriers.transports
         },
@@ -100,6 +116,18 @@ def build(
     )
     document: dict[str, Any] = msgspec.to_builtins(status)
     return document
+
+
+def _tables(mesh: Mesh) -> dict[str, int]:
+    """How many entries the tables have that grow with the mesh and with its traffic."""
+    return {
+        "records": len(mesh.directory.records),
+        "peers": len(mesh.peers),
+        "keypairs": len(mesh.outside.keypairs),
+        "routes": len(mesh.forwarding.routes()),
+        "flows": mesh.inside.flows,
+        "staged": sum(len(peer.port.staged) for peer in mesh.peers.values()),
+    }
 
 
 def node_names(mesh: Mesh) -> dict[str, str]:
@@ -133,6 +161,10 @@ def peer_status(mesh: Mesh, node_id: str, names: dict[str, str], now: float) -> 
         rx_bytes=peer.port.rx_bytes if peer else 0,
         tx_bytes=peer.port.tx_bytes if peer else 0,
         last_seen_s=round(age, 3) if age < float("inf") else None,
+        carried={
+            transport: TrafficStatus(*traffic)
+            for transport, traffic in (peer.carried.traffic() if peer else {}).items()
+        },
     )
 
 

@@ -28,15 +28,21 @@ class NodeStatus(msgspec.Struct, frozen=True):
     endpoints: tuple[str, ...]
     uptime_s: float
     healthy: bool
+    #: The longest time by which something due was late in the last minute.
+    loop_lag_s: float = 0.0
 
 
 class DeviceStatus(msgspec.Struct, frozen=True):
-    """The TUN device."""
+    """The TUN device. Received is what this host sent into it, a superpacket as its segments."""
 
     name: str
     backend: str
     mtu: int
     offloads: tuple[str, ...]
+    rx_packets: int = 0
+    rx_bytes: int = 0
+    tx_packets: int = 0
+    tx_bytes: int = 0
 
 
 class PluginStatus(msgspec.Struct, frozen=True):
@@ -72,6 +78,15 @@ class LinkStatus(msgspec.Struct, frozen=True):
     since_s: float = 0.0
 
 
+class TrafficStatus(msgspec.Struct, frozen=True):
+    """Packets of IP, and their bytes."""
+
+    rx_packets: int
+    rx_bytes: int
+    tx_packets: int
+    tx_bytes: int
+
+
 class PeerStatus(msgspec.Struct, frozen=True):
     """One other node. Packets and bytes are those of inner IP packets."""
 
@@ -87,6 +102,8 @@ class PeerStatus(msgspec.Struct, frozen=True):
     rx_bytes: int
     tx_bytes: int
     last_seen_s: float | None
+    #: By transport.
+    carried: dict[str, TrafficStatus] = {}
 
 
 class RouteStatus(msgspec.Struct, frozen=True):
@@ -145,6 +162,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[RouteStatus, ...]
     groups: tuple[GroupStatus, ...]
     drops: dict[str, int]
+    #: How many entries the tables of the node have.
+    tables: dict[str, int] = {}
+    #: Handshakes by transport and result: of messages that came.
+    handshakes_received: dict[str, dict[str, int]] = {}
     #: Handshakes by result, and what each transport and each routing policy counts.
     handshakes: dict[str, int] = {}
     transports: dict[str, dict[str, int]] = {}

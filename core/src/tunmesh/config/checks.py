@@ -11,10 +11,16 @@ from urllib.parse import urlsplit
 
 from tunmesh.config.convert import Converter
 from tunmesh.config.problems import join_key
-from tunmesh.config.scalars import is_auto, parse_auto, parse_interface
-from tunmesh.config.types import Config, TimingOptions
+from tunmesh.config.scalars import is_auto, parse_auto, parse_interface, parse_listen
+from tunmesh.config.types import AdminOptions, Config, TimingOptions
 from tunmesh.interfaces.tun import Interface, Network
 
+#: What Prometheus takes, but for the names with two underscores that are its own.
+_LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
+_METRIC_LABELS = frozenset(
+    {"group", "instance", "job", "name", "peer", "plugin", "reason", "result", "state", "table",
+     "transport", "version"}
+)  # fmt: skip
 _LINK_LOCAL = ipaddress.IPv6Network("fe80::/10")
 
 
@@ -59,6 +65,7 @@ def check_document(config: Config, converter: Converter) -> None:
     for name, group in config.bootstrap.items():
         _check_urls(join_key(join_key("bootstrap", name), "urls"), group.urls, converter)
     _check_timing(config.timing, converter)
+    _check_admin(config.admin, converter)
 
 
 def _check_networks(networks: tuple[Network, ...], converter: Converter) -> None:
@@ -167,3 +174,18 @@ def _check_timing(timing: TimingOptions, converter: Converter) -> None:
     ):
         if getattr(timing, low).high >= getattr(timing, high).low:
             converter.problem(f"timing.{high}", f"must be more than timing.{low}")
+
+
+def _check_admin(options: AdminOptions, converter: Converter) -> None:
+    if options.listen:
+        try:
+            parse_listen(options.listen)
+        except ValueError as error:
+            converter.problem("admin.listen", str(error))
+    for name in options.labels:
+        if not _LABEL.fullmatch(name) or name in _METRIC_LABELS:
+            converter.problem(
+                join_key("admin.labels", name),
+                "cannot be a label of metrics: letters, digits and _, and none of "
+                + ", ".join(sorted(_METRIC_LABELS)),
+            )

@@ -56,6 +56,25 @@ def parse_interface(text: str) -> Interface:
     return interface
 
 
+def parse_listen(text: str) -> tuple[str, int]:
+    """The host and the port of ``127.0.0.1:9110`` or ``[::1]:9110``.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    host, colon, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not colon or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
+        raise ValueError(f'"{text}" has no port: write it as "127.0.0.1:9110"')
+    try:
+        address = ipaddress.ip_address(bare)
+    except ValueError:
+        raise ValueError(f'"{text}" has no IP address: write it as "127.0.0.1:9110"') from None
+    if (address.version == 6) != (bare != host):
+        raise ValueError(f'"{text}": only IPv6 addresses stand in brackets')
+    return bare, int(port)
+
+
 def parse_auto(text: str) -> int | None:
     """The length of the local prefix in "auto" (None) or "auto/N".
 

@@ -59,6 +59,8 @@ def _of_structs(kinds: Iterable[type[msgspec.Struct]]) -> dict[str, Any]:
                 continue
             properties[field.encode_name] = found = _of(field.type)
             default = None if field.default is msgspec.NODEFAULT else field.default
+            if field.default_factory is dict:  # what an empty table as a default becomes
+                default = {}
             if field.required:
                 required.append(field.encode_name)
             elif default is not None and not isinstance(default, msgspec.Struct):

@@ -262,7 +262,7 @@ class LogOptions(msgspec.Struct, frozen=True):
 
 
 class AdminOptions(msgspec.Struct, frozen=True):
-    """The administration socket, which `tunmesh status` and others ask."""
+    """How the node is looked at: the socket that `tunmesh status` asks, and HTTP."""
 
     socket: Annotated[
         str,
@@ -271,6 +271,37 @@ class AdminOptions(msgspec.Struct, frozen=True):
             extra={"path": True},
         ),
     ] = ""
+    listen: Annotated[
+        str,
+        Meta(
+            description=(
+                'HTTP for /health, /ready, /metrics and /api/v1/status: as "127.0.0.1:9110" '
+                'or "[::1]:9110"; nowhere if empty. It is not encrypted and asks nobody who he is.'
+            )
+        ),
+    ] = ""
+    hosts: Annotated[
+        tuple[str, ...],
+        Meta(
+            description=(
+                "Names by which it may be asked, besides IP addresses and localhost: a web page "
+                "must not read it under a name of its own."
+            )
+        ),
+    ] = ()
+    startup_grace: Annotated[
+        Duration,
+        Meta(
+            description=(
+                "After the start, /health does not mind for so long that no other node is reached, "
+                "so that a first node gets where others find it."
+            )
+        ),
+    ] = Duration("0s")
+    labels: Annotated[
+        dict[str, str],
+        Meta(description='Put on every metric, as {region = "eu"}.'),
+    ] = {}
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):

@@ -93,6 +93,11 @@ class Inside:
         self._buffer = bytearray(_FILL + ITEM_PREFIX + LARGEST_FRAME)
         self._view = memoryview(self._buffer)
 
+    @property
+    def flows(self) -> int:
+        """How many flows are decided."""
+        return len(self._flows)
+
     def forget_flows(self) -> None:
         """Routes changed, or what policies say: decide about every flow anew."""
         self._flows.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,7 @@ class Control:
         observer: Who is told what goes wrong.
 
     Attributes:
+        handshakes: What became of messages of handshakes, by transport and result.
         leaving: Whether this node has said goodbye: who answered now would be taken for alive.
     """
 
@@ -74,6 +76,7 @@ class Control:
         self._clock = clock
         self._observer = observer
         self._redials: list[float] = []
+        self.handshakes: dict[str, Counter[str]] = {}
         self.leaving = False
 
     def handshake(self, handle: PathHandle, datagram: bytes) -> None:
@@ -82,9 +85,13 @@ class Control:
             return
         now = self._clock()
         known = self._carriers.uses(handle)
-        for event in self._handshakes.receive(
-            datagram, handle.source, handle.endpoint, now, known=known
-        ):
+        counters = self._handshakes.counters
+        before = dict(counters)
+        found = self._handshakes.receive(datagram, handle.source, handle.endpoint, now, known=known)
+        if counters != before:
+            results = self.handshakes.setdefault(handle.transport.name, Counter())
+            results.update({name: n - before[name] for name, n in counters.items()})
+        for event in found:
             if isinstance(event, events.Send):
                 handle.transport.send(handle, (event.datagram,), len(event.datagram))
             elif isinstance(event, events.Established):

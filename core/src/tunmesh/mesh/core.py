@@ -149,7 +149,7 @@ class Mesh:
             clock=clock,
             receive=self._receive_relayed,
         )
-        self._control = control = Control(
+        self.control = control = Control(
             self.fib,
             self.handshakes,
             self.roster,
@@ -243,7 +243,7 @@ class Mesh:
     def stop(self) -> None:
         """Say goodbye, once and without waiting for an answer."""
         now = self._clock()
-        self._control.leaving = True
+        self.control.leaving = True
         self.directory.leave(now)
         self.members.pump()
         for peer in self.peers.values():

@@ -40,7 +40,9 @@ from tunmesh.loader.manager import PluginHost
 from tunmesh.mesh import Mesh
 from tunmesh.node.announcer import Announcer
 from tunmesh.node.explain import explain
+from tunmesh.node.health import Check, health, registered
 from tunmesh.node.hostconfig import HostConfig
+from tunmesh.node.lag import Lag
 from tunmesh.node.opening import NodeFailed, Opening
 from tunmesh.node.service import ServiceManager
 from tunmesh.node.settings import mesh_settings
@@ -108,6 +110,8 @@ class Node(Announcer):
         self._boot_id = os.urandom(8)
         self._mark = UNDERLAY_MARK if any_default(config.routing.accept_subnets) else 0
         self._started = now()
+        self._started_at = time.time()
+        self._lag = Lag()
         self._failure = ""
         self.reactor: NodeReactor
 
@@ -151,6 +155,7 @@ class Node(Announcer):
                 "stop": self._stop_command,
                 "explain": self._explain_command,
             }
+            await self._open_web(stack, lambda: self._status(backend))
             path = socket_path(self._config.admin.socket, self._tun.name)
             listen = functools.partial(serve, owner=self._user, opened=self._give_up_privileges)
             await tasks.start(listen, path, handlers)
@@ -180,6 +185,32 @@ class Node(Announcer):
             self._plugins.notify_node_stopping(info)
             self.mesh.stop()
             await anyio.sleep(_GOODBYE)
+
+    async def _open_web(self, stack: AsyncExitStack, status: Callable[[], dict[str, Any]]) -> None:
+        """Open the admin listener, as long as the node may."""
+        options = self._config.admin
+        if not options.listen:
+            return
+        from tunmesh.admin import http  # noqa: PLC0415  # slow, and not always needed
+        from tunmesh.node.web import web_server  # noqa: PLC0415
+
+        listener = await http.listen(options.listen)
+        server = web_server(
+            options, status, self._health, lambda: registered(self.mesh), self._started_at
+        )
+        serving = anyio.CancelScope()
+        stack.callback(serving.cancel)  # who asks while the node stops would see half of it
+        self._tasks.start_soon(_within, serving, server.serve, listener)
+        log.info("admin listens address=%s", options.listen)
+
+    def _health(self) -> dict[str, Check]:
+        moment = now()
+        return health(
+            self.mesh,
+            failure=self._failure,
+            lag=self._lag.longest(moment),
+            grace=moment < self._started + self._config.admin.startup_grace.low,
+        )
 
     async def _give_up_privileges(self) -> None:
         if self._account is not None:
@@ -305,10 +336,13 @@ class Node(Announcer):
                 await anyio.sleep(_TIMER_PAUSE)
             self._wake = anyio.Event()
             self._next_wake = self.mesh.next_deadline()
-            pause = min(min(self._next_wake, next_beat) - now(), _LONGEST_SLEEP)
+            due = min(self._next_wake, next_beat, now() + _LONGEST_SLEEP)
+            pause = due - now()
             if pause > 0:
-                with anyio.move_on_after(pause):
+                with anyio.move_on_after(pause) as scope:
                     await self._wake.wait()
+                if scope.cancelled_caught:
+                    self._lag.observe(due, now())
             else:
                 await anyio.lowlevel.checkpoint()
 
@@ -358,10 +392,18 @@ class Node(Announcer):
             backend=backend,
             plugins=[entry.status_dict() for entry in self._plugins.entries if entry.enabled],
             uptime=moment - self._started,
-            healthy=not self._failure,
+            healthy=all(check.ok for check in self._health().values()),
+            lag=self._lag.longest(moment),
             warnings=self._host.warnings(),
             now=moment,
         )
+
+
+async def _within(
+    scope: anyio.CancelScope, function: Callable[..., Awaitable[None]], *args: object
+) -> None:
+    with scope:
+        await function(*args)
 
 
 def _hand_over(directory: Path, account: Account) -> None:

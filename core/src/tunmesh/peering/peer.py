@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tunmesh.dataplane import Port
 from tunmesh.errors import BadPacket
+from tunmesh.peering.carried import Carried
 from tunmesh.peering.channel import Channel
 from tunmesh.peering.dialer import Dialer
 from tunmesh.peering.endpoints import Endpoints
@@ -47,6 +48,7 @@ class Peer:
 
     Attributes:
         port: What the data plane sees of it.
+        carried: Its traffic by transport.
         up: Whether the session is confirmed and a path is alive.
         wanted: Whether a session is to be kept; else it is made when packets want it, and ages out.
         last_heard: When something authentic came last, beyond packets.
@@ -59,6 +61,7 @@ class Peer:
         self.node_id = node_id
         self.static = static
         self.port = Port(node_id)
+        self.carried = Carried(self.port)
         self.session = Session(own_static, static, services.session_timing)
         self.channel = Channel(services.rng)
         self._voice = Voice(self.port, services.sealer)
@@ -324,6 +327,7 @@ class Peer:
             return
         if port.handle is not active.handle:
             port.rx_handle = active.handle
+            self.carried.switch(active.handle.transport.name)
             self._services.path_changed(self, active, self.paths.reason)
         port.slice_size = active.slice_size
         port.bulk_limit = active.loss.bulk_limit(active.slice_size)
