@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tests.system.conftest import MeshFactory
@@ -122,3 +127,57 @@ def test_doctor_names_the_fault_and_what_mends_it(meshes: MeshFactory) -> None:
     running = findings(a, code=0)
     assert running["peers"]["level"] == "notice"
     assert "ports" not in running
+
+
+def tshark(path: Path, *fields: str) -> list[dict[str, str]]:
+    """The packets of a file as tshark reads them."""
+    options = [option for field in fields for option in ("-e", field)]
+    done = subprocess.run(
+        ["tshark", "-n", "-r", path, "-T", "fields", "-E", "separator=|", *options],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [dict(zip(fields, line.split("|"), strict=True)) for line in done.stdout.splitlines()]
+
+
+def test_capture_is_read_by_others_with_the_verdicts(
+    meshes: MeshFactory, program: Callable[[str], str]
+) -> None:
+    program("tshark")
+    mesh = meshes("a", "b")
+    for name in "ab":
+        mesh.add(name, [mesh.lab["a"].url()])
+    mesh.expect_reachable(5, mesh.start())
+    a, b = mesh["a"], mesh["b"]
+    path = mesh.directory / "a.pcapng"
+    capture = a.host.popen(
+        *(*TUNMESH, "capture", "-w", path, "--seconds", 20, "--socket", a.socket),
+        stderr=subprocess.PIPE,
+    )
+    eventually(path.exists, 10, "the capture has begun")
+    a.host.run("ping", "-n", "-c", 3, "-i", 0.05, "-s", 100, b.overlay4)
+    for target in ("10.42.9.9", "10.43.1.1"):
+        a.host.run("ip", "route", "replace", target, "dev", "tun1")
+        lost = ("ping", "-n", "-c", "1", "-W", "1", "-I", a.overlay4, target)
+        subprocess.run(a.host.command(*lost), capture_output=True, check=False)
+    time.sleep(0.2)
+    capture.send_signal(signal.SIGINT)
+    _, told = capture.communicate(timeout=10)
+    assert capture.returncode == 0
+    assert b"0 lost" in told
+    packets = tshark(path, "frame.interface_name", "ip.dst", "icmp.type", "frame.comment")
+    seen = Counter(
+        (packet["frame.interface_name"], packet["ip.dst"], packet["frame.comment"])
+        for packet in packets
+        if packet["icmp.type"] in {"0", "8"}
+    )
+    assert seen == {
+        ("inside", b.overlay4, "to b"): 3,
+        ("outside", a.overlay4, "from b, delivered"): 3,
+        ("inside", "10.42.9.9", "dropped: no_route"): 1,
+        ("dropped", "10.42.9.9", "no_route: from this host"): 1,
+        ("inside", "10.43.1.1", "dropped: outside_network"): 1,
+        ("dropped", "10.43.1.1", "outside_network: from this host"): 1,
+    }
+    assert eventually(lambda: a.status()["peers"][0]["state"] == "up", 1, "the node goes on")

@@ -16,6 +16,7 @@
     │   ├── EndpointError      an endpoint that cannot be understood or resolved
     │   └── DatagramTooLarge
     ├── AdminError             the running node did not answer as expected
+    ├── CommandError           a command that cannot do what it was asked for
     └── ProtocolError          abstract
         ├── LocalProtocolError     misuse on this side
         └── RemoteProtocolError    abstract: counted and dropped, never ends a session
@@ -120,6 +121,10 @@ class DatagramTooLarge(TransportError):
 
 class AdminError(TunmeshError):
     """The running node could not be asked, or refused."""
+
+
+class CommandError(TunmeshError):
+    """A command cannot do what it was asked for, as to write a file."""
 
 
 class ProtocolError(TunmeshError):

@@ -30,6 +30,7 @@ def test_help_lists_the_commands(run: Run) -> None:
         "groups",
         "stop",
         "explain",
+        "capture",
         "doctor",
         "plugins",
         "config",

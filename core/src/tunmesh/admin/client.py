@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from tunmesh.admin.records import LENGTH
 from tunmesh.errors import AdminError
 
 
@@ -33,11 +36,64 @@ def ask(path: Path | str, command: str, timeout: float = 5.0, **arguments: Any) 
     Raises:
         AdminError: One line: nobody answers there, or the node refused.
     """
-    request = msgspec.json.encode({"command": command, **arguments}) + b"\n"
+    with _errors(path, timeout), _connect(path, time.monotonic() + timeout) as connection:
+        answer, _ = _request(connection, command, arguments, time.monotonic() + timeout)
+    return _result(path, command, answer)
+
+
+@contextlib.contextmanager
+def follow(
+    path: Path | str, command: str, *, until: float = float("inf"), **arguments: Any
+) -> Iterator[Iterator[bytes]]:
+    """Ask the node something to which the answer goes on, for as long as the context lasts.
+
+    Args:
+        path: The socket.
+        command: What to ask, as ``capture``.
+        until: When the messages are to end, on the monotonic clock.
+        arguments: Sent along with the command.
+
+    Yields:
+        The messages, as soon as the node has agreed.
+
+    Raises:
+        AdminError: One line: nobody answers there, or the node refused.
+    """
+    deadline = time.monotonic() + _TIMEOUT
+    with contextlib.ExitStack() as stack:
+        with _errors(path, _TIMEOUT):
+            connection = stack.enter_context(_connect(path, deadline))
+            answer, rest = _request(connection, command, arguments, deadline)
+        _result(path, command, answer)
+        yield _messages(connection, rest, until)
+
+
+def _messages(connection: socket.socket, rest: bytearray, until: float) -> Iterator[bytes]:
+    """The messages of an answer that goes on, until a moment or until the node ends."""
+    while (left := until - time.monotonic()) > 0:
+        end = LENGTH.size + (LENGTH.unpack_from(rest)[0] if len(rest) >= LENGTH.size else 0)
+        if LENGTH.size < end <= len(rest):
+            yield bytes(rest[LENGTH.size : end])
+            del rest[:end]
+            continue
+        connection.settimeout(None if left == float("inf") else left)
+        try:
+            chunk = connection.recv(1 << 20)
+        except (TimeoutError, ConnectionResetError):
+            return
+        if not chunk:
+            return
+        rest += chunk
+
+
+_TIMEOUT = 5.0
+
+
+@contextlib.contextmanager
+def _errors(path: Path | str, timeout: float) -> Iterator[None]:
+    """Turn what goes wrong with a socket into one line."""
     try:
-        answer = _exchange(str(path), request, time.monotonic() + timeout)
-    except (BrokenPipeError, ConnectionResetError):
-        answer = b""
+        yield
     except (FileNotFoundError, ConnectionRefusedError):
         raise AdminError(f"no node answers at {path}: is tunmesh running?") from None
     except PermissionError:
@@ -46,6 +102,21 @@ def ask(path: Path | str, command: str, timeout: float = 5.0, **arguments: Any) 
         raise AdminError(f"the node at {path} did not answer within {timeout:g} s") from None
     except OSError as exc:
         raise AdminError(f"cannot ask the node at {path}: {exc.strerror or exc}") from exc
+
+
+def _connect(path: Path | str, deadline: float) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(_left(deadline))
+        connection.connect(str(path))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _result(path: Path | str, command: str, answer: bytes) -> Any:  # noqa: ANN401
+    """What a line says."""
     if not answer:
         raise AdminError(f"the node at {path} closed the connection: it answers root and its user")
     try:
@@ -57,20 +128,25 @@ def ask(path: Path | str, command: str, timeout: float = 5.0, **arguments: Any) 
     return response.result
 
 
-def _exchange(path: str, request: bytes, deadline: float) -> bytes:
-    """Send one line and return the line that comes back, or less if the connection ended."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(_left(deadline))
-        connection.connect(path)
-        connection.sendall(request)
-        answer = bytearray()
-        while not answer.endswith(b"\n"):
+def _request(
+    connection: socket.socket, command: str, arguments: dict[str, Any], deadline: float
+) -> tuple[bytes, bytearray]:
+    """Send one line; returns the line that comes back, and what came behind it.
+
+    The line is empty if the connection ended, and what came is less than one if it ended in it.
+    """
+    answer = bytearray()
+    try:
+        connection.sendall(msgspec.json.encode({"command": command, **arguments}) + b"\n")
+        while (end := answer.find(b"\n")) < 0:
             connection.settimeout(_left(deadline))
             chunk = connection.recv(65536)
             if not chunk:
-                break
+                return bytes(answer), bytearray()
             answer += chunk
-        return bytes(answer)
+    except (BrokenPipeError, ConnectionResetError):
+        return b"", bytearray()
+    return bytes(answer[:end]), answer[end + 1 :]
 
 
 def _left(deadline: float) -> float:

@@ -2,6 +2,7 @@
 
 A request is one line of JSON, ``{"command": "status"}``; so is the answer, ``{"ok": true,
 "result": …}`` or ``{"ok": false, "error": "…"}``. A connection may carry many, one after another.
+An answer that goes on (`tunmesh.admin.streams`) is the connection's last.
 Knows nothing of what the commands do.
 """
 
@@ -21,6 +22,7 @@ import anyio
 import msgspec
 from anyio.abc import TaskStatus
 
+from tunmesh.admin.streams import Stream, pump
 from tunmesh.errors import AdminError, TunmeshError
 
 log = logging.getLogger(__name__)
@@ -124,10 +126,13 @@ class _Server:
     async def _converse(self, connection: socket.socket) -> None:
         buffer = bytearray()
         while (line := await self._request(connection, buffer)) is not None:
-            answer = await self._answer(line)
+            answer, stream = await self._answer(line)
             # Shielded: "stop" cancels this very task, and should be answered all the same.
             with anyio.move_on_after(_SEND_TIMEOUT, shield=True) as scope:
                 await _send(connection, answer + b"\n")
+            if stream is not None:
+                await pump(connection, stream, _send)
+                return
             if scope.cancelled_caught:
                 return
 
@@ -151,28 +156,31 @@ class _Server:
             return line
         return None
 
-    async def _answer(self, line: bytes) -> bytes:
+    async def _answer(self, line: bytes) -> tuple[bytes, Stream | None]:
+        """The line that answers, and what comes behind it."""
         try:
             request = msgspec.json.decode(line, type=dict[str, Any])
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            return _refusal("a request is one JSON object on one line")
+            return _refusal("a request is one JSON object on one line"), None
         command = request.get("command")
         handler = self._handlers.get(command) if isinstance(command, str) else None
         if handler is None:
-            return _refusal(f"unknown command; there are: {', '.join(self._handlers)}")
+            return _refusal(f"unknown command; there are: {', '.join(self._handlers)}"), None
         try:
             with anyio.fail_after(self._timeout):
                 result = handler(request)
                 if inspect.isawaitable(result):
                     result = await result
-            return msgspec.json.encode({"ok": True, "result": result})
+            if isinstance(result, Stream):
+                return msgspec.json.encode({"ok": True, "result": None}), result
+            return msgspec.json.encode({"ok": True, "result": result}), None
         except TunmeshError as exc:
-            return _refusal(str(exc))
+            return _refusal(str(exc)), None
         except TimeoutError:
-            return _refusal(f"{command} took longer than {self._timeout:g} s")
+            return _refusal(f"{command} took longer than {self._timeout:g} s"), None
         except Exception:  # a handler's defect must not end the node
             log.exception("admin command failed command=%s", command)
-            return _refusal(f"{command} failed in the node: see its log")
+            return _refusal(f"{command} failed in the node: see its log"), None
 
 
 def _refusal(message: str) -> bytes:

@@ -148,6 +148,36 @@ def _add_diagnosis(commands: Subparsers) -> None:
     _add_node(explain)
     _add_json(explain)
     explain.set_defaults(handler=_lazy("tunmesh.cli.explain:explain_command"))
+    capture = commands.add_parser(
+        "capture",
+        help="show packets as they pass, with what becomes of them",
+        description="Shows packets as they pass the running node, with what becomes of them, until "
+        "Ctrl-C. Superpackets are shown as the packets that they stand for.",
+    )
+    capture.add_argument(
+        "--point",
+        action="append",
+        choices=("inside", "outside", "dropped"),
+        help="where to look: what this host sends, what it is sent, what is dropped; may be "
+        "repeated (default: all, so that a dropped packet shows twice)",
+    )
+    capture.add_argument("--count", type=_positive, metavar="N", help="end after so many packets")
+    capture.add_argument("--seconds", type=float, metavar="N", help="end after so long")
+    capture.add_argument(
+        "--snaplen",
+        type=_snap,
+        default=65535,
+        metavar="BYTES",
+        help="bytes of a packet to keep, 20 to 65535 (default: all)",
+    )
+    capture.add_argument(
+        "-w",
+        "--write",
+        metavar="FILE",
+        help="write pcapng instead of text; - for the standard output",
+    )
+    _add_node(capture)
+    capture.set_defaults(handler=_lazy("tunmesh.cli.capture:capture_command"))
     doctor = commands.add_parser(
         "doctor",
         help="tell what is wrong with this host, and how to mend it",
@@ -158,6 +188,27 @@ def _add_diagnosis(commands: Subparsers) -> None:
     doctor.add_argument("--socket", metavar="PATH", help="the node's admin socket")
     _add_json(doctor)
     doctor.set_defaults(handler=_lazy("tunmesh.cli.doctor:doctor_command"))
+
+
+def _positive(text: str) -> int:
+    return _number(text, 1, 2**63)
+
+
+def _snap(text: str) -> int:
+    return _number(text, 20, 65535)
+
+
+def _number(text: str, least: int, most: int) -> int:
+    """A number of the command line.
+
+    Raises:
+        ArgumentTypeError: It is none, or not within the bounds.
+    """
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(
+            f"{text} is not a number from {least} on, as far as {most}"
+        )
+    return int(text)
 
 
 def _add_node(parser: argparse.ArgumentParser) -> None:

@@ -26,6 +26,7 @@ from tunmesh.session.units import FRAME, ITEM_PREFIX, LARGEST_FRAME, PREFIX, TAG
 if TYPE_CHECKING:
     from tunmesh.counters import Drops
     from tunmesh.dataplane.port import Control, Port
+    from tunmesh.dataplane.tap import Tap
     from tunmesh.interfaces.transport import PathHandle
     from tunmesh.interfaces.tun import Buffer, Tun
     from tunmesh.session.keypair import Keypair
@@ -92,6 +93,25 @@ class Inside:
         self._flows: dict[int | bytes, Hop] = {}
         self._buffer = bytearray(_FILL + ITEM_PREFIX + LARGEST_FRAME)
         self._view = memoryview(self._buffer)
+        self._dispatch: Callable[[Hop, Buffer, int, int], None] = self._forward
+        self._drop: Callable[[str, Buffer, int], None] = self._count_drop
+
+    def set_tap(self, tap: Tap | None) -> None:
+        """Show packets to somebody from now on; to nobody again, at no cost, if it is None."""
+        if tap is None:
+            self._dispatch, self._drop = self._forward, self._count_drop
+            return
+
+        def dispatch(hop: Hop, items: Buffer, packets: int, size: int) -> None:
+            if not isinstance(hop, JudgedHop):  # else it comes again, judged
+                tap.inside(hop, items)
+            self._forward(hop, items, packets, size)
+
+        def drop(reason: str, items: Buffer, packets: int) -> None:
+            tap.dropped_inside(reason, items)
+            self._count_drop(reason, items, packets)
+
+        self._dispatch, self._drop = dispatch, drop
 
     @property
     def flows(self) -> int:
@@ -167,14 +187,14 @@ class Inside:
                 for begin, end, packets, size in parts:
                     self._dispatch(hop, view[begin:end], packets, size)
 
-    def _dispatch(self, hop: Hop, items: Buffer, packets: int, size: int) -> None:
+    def _forward(self, hop: Hop, items: Buffer, packets: int, size: int) -> None:
         if isinstance(hop, tuple):  # the usual one
             for port in hop:
                 self.send(port, items, packets, size)
         elif isinstance(hop, GroupHop):
             self._replicate(hop, items)
         elif isinstance(hop, str):
-            self._drops[hop] += packets
+            self._drop(hop, items, packets)
             if hop in ANSWERED:
                 self._unreachable.tell(items, hop)
         else:
@@ -197,7 +217,7 @@ class Inside:
             packet = offset + ITEM_PREFIX + VNET
             end = packet - VNET + (word & 0xFFFFFF)
             if end - packet < 20:
-                self._drops["unsupported"] += 1
+                self._drop("unsupported", view[offset:end], 1)
                 offset = end
                 continue
             protocol = view[packet + (9 if view[packet] >> 4 == 4 else 6)]
@@ -208,9 +228,9 @@ class Inside:
             if view[packet - VNET + 1]:
                 segments, length = measure(view, packet, end)
             if not hop.ports:
-                self._drops[hop.reason] += segments
+                self._drop(hop.reason, view[offset:end], segments)
             elif not traffic.admit(segments, hop.limit, now):
-                self._drops["rate_limited"] += segments
+                self._drop("rate_limited", view[offset:end], segments)
             else:
                 packets += segments
                 size += length
@@ -259,7 +279,7 @@ class Inside:
             port.tx_packets += packets
             port.tx_bytes += size
         else:
-            self._drops["queue_full"] += packets
+            self._drop("queue_full", items, packets)
 
     def _send_small(self, port: Port, keypair: Keypair, handle: PathHandle, items: Buffer) -> bool:
         """Send frames in units that suit a lossy path.
@@ -328,8 +348,11 @@ class Inside:
 
     def _gone(self, items: bytes, packets: int) -> None:
         """A peer could not be reached in time."""
-        self._drops["peer_gone"] += packets
+        self._drop("peer_gone", items, packets)
         self._unreachable.tell(items, "peer_gone")
+
+    def _count_drop(self, reason: str, _items: Buffer, packets: int) -> None:
+        self._drops[reason] += packets
 
     def _route(self, packet: memoryview, key: int | bytes) -> Hop:
         """Decide about a flow that is not remembered; a string is the reason of a drop."""

@@ -25,10 +25,11 @@ from tunmesh.session.units import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tunmesh.counters import Drops
     from tunmesh.dataplane.port import Control, Port
+    from tunmesh.dataplane.tap import Tap
     from tunmesh.interfaces.transport import PathHandle
     from tunmesh.interfaces.tun import Buffer, Tun
     from tunmesh.session.keypair import Keypair
@@ -79,6 +80,24 @@ class Outside(Opener):
         self._tun = tun
         self._adapts = not tun.offloads >= _ALL_OFFLOADS
         self._coalesces = tun.offloads >= {"csum", "uso4", "uso6"}
+        self._write: Callable[[Port, list[Buffer]], None] = self._write_frames
+        self._drop: Callable[[str, Port, Sequence[Buffer], int], None] = self._count_drop
+
+    def set_tap(self, tap: Tap | None) -> None:
+        """Show packets to somebody from now on; to nobody again, at no cost, if it is None."""
+        if tap is None:
+            self._write, self._drop = self._write_frames, self._count_drop
+            return
+
+        def write(port: Port, frames: list[Buffer]) -> None:
+            tap.outside(port, frames)
+            self._write_frames(port, frames)
+
+        def drop(reason: str, port: Port, frames: Sequence[Buffer], packets: int) -> None:
+            tap.dropped_outside(reason, port, frames)
+            self._count_drop(reason, port, frames, packets)
+
+        self._write, self._drop = write, drop
 
     def _deliver(self, keypair: Keypair, handle: PathHandle, plain: bytes) -> None:
         """Deliver the items of an authentic unit."""
@@ -109,7 +128,7 @@ class Outside(Opener):
             try:
                 offload.check_frame_untrusted(frame)
             except BadPacket:
-                drops["bad_packet"] += 1
+                self._drop("bad_packet", port, (frame,), 1)
                 continue
             packet = begin + _VNET
             key: int | bytes
@@ -119,13 +138,13 @@ class Outside(Opener):
                 protocol = plain[packet + 6]
                 key = plain[packet + 8 : packet + 40]
             if protocol in suspects and self._claims.find(view[packet:offset]) is not None:
-                drops["misrouted"] += 1
+                self._drop("misrouted", port, (frame,), 1)
                 continue
-            if key in verified or self._verify(port, view[packet:offset], key):
+            if key in verified or self._verify(port, (frame,), key, 1):
                 frames.append(frame)
                 self._count_in(port, frame)
         if frames:
-            self._write(frames)
+            self._write(port, frames)
 
     def _deliver_coalesced(self, port: Port, plain: bytes) -> bool:
         """Deliver a unit of equal UDP packets of one flow as few superpackets.
@@ -156,24 +175,25 @@ class Outside(Opener):
             if frame is None:
                 return False
             frames.append(frame)
-        if key not in port.verified and not self._verify(port, view[packet:stride], key, count):
+        if key not in port.verified and not self._verify(port, frames, key, count):
             return True
         port.rx_packets += count
         port.rx_bytes += count * (stride - packet)
         self.packets += count
         self.bytes += count * (stride - packet)
-        self._drops["tun_error"] += self._tun.write_batch(frames)
+        self._write(port, frames)
         return True
 
-    def _verify(self, port: Port, packet: memoryview, key: int | bytes, count: int = 1) -> bool:
+    def _verify(self, port: Port, frames: Sequence[Buffer], key: int | bytes, packets: int) -> bool:
         """Whether a peer may send this flow here; remembered if so, counted if not."""
+        packet = memoryview(frames[0])[_VNET:]
         judged = bool(self._verdicts)
         try:
             reason = self._judge(port, packet, key) if judged else self._refused(port, packet)
         except BadPacket:
             reason = "bad_packet"
         if reason is not None:
-            self._drops[reason] += count
+            self._drop(reason, port, frames, packets)
             return False
         if not judged:
             if len(port.verified) >= _MOST_VERIFIED:
@@ -212,7 +232,12 @@ class Outside(Opener):
         self.packets += packets
         self.bytes += size
 
-    def _write(self, frames: list[Buffer]) -> None:
+    def _count_drop(
+        self, reason: str, _port: Port, _frames: Sequence[Buffer], packets: int
+    ) -> None:
+        self._drops[reason] += packets
+
+    def _write_frames(self, _port: Port, frames: list[Buffer]) -> None:
         if self._adapts:
             offloads = self._tun.offloads
             frames = [piece for frame in frames for piece in offload.adapt(frame, offloads)]

@@ -32,6 +32,7 @@ from tunmesh.timers import Timers
 
 if TYPE_CHECKING:
     from tunmesh.dataplane import Port
+    from tunmesh.dataplane.tap import Tap
     from tunmesh.identity.keys import NodeKey
     from tunmesh.identity.secrets import Keyring
     from tunmesh.interfaces.transport import PathHandle
@@ -94,6 +95,7 @@ class Mesh:
         self._observer = observer
         self._clock = clock
         self._timers = Timers(wake)
+        self._tap: Tap | None = None
         self.handshakes = Handshakes(
             key,
             keyring,
@@ -284,6 +286,30 @@ class Mesh:
         if endpoints != self.directory.own.endpoints:
             self.directory.update_own(self._clock(), endpoints=endpoints)
             self.members.pump()
+
+    # ------------------------------------------------------- for who looks at it
+
+    def open_tap(self, tap: Tap) -> bool:
+        """Show every packet to somebody; False if somebody else looks already."""
+        if self._tap is not None:
+            return False
+        self._set_tap(tap)
+        return True
+
+    def close_tap(self, tap: Tap) -> None:
+        """Show packets to somebody no longer, if they are."""
+        if self._tap is tap:
+            self._set_tap(None)
+
+    def _set_tap(self, tap: Tap | None) -> None:
+        self._tap = tap
+        self.inside.set_tap(tap)
+        self.outside.set_tap(tap)
+
+    def name_of(self, node_id: str) -> str:
+        """The name of a node, or the beginning of its id while that is unknown."""
+        record = self.directory.records.get(node_id)
+        return record.name if record is not None else node_id[:8]
 
     # ------------------------------------------------------ Services, for peers
 

@@ -39,6 +39,7 @@ from tunmesh.interfaces.tun import Interface
 from tunmesh.loader.manager import PluginHost
 from tunmesh.mesh import Mesh
 from tunmesh.node.announcer import Announcer
+from tunmesh.node.capture import CaptureStream
 from tunmesh.node.explain import explain
 from tunmesh.node.health import Check, health, registered
 from tunmesh.node.hostconfig import HostConfig
@@ -154,6 +155,7 @@ class Node(Announcer):
                 "status": lambda _: self._status(backend),
                 "stop": self._stop_command,
                 "explain": self._explain_command,
+                "capture": functools.partial(CaptureStream, self.mesh),
             }
             await self._open_web(stack, lambda: self._status(backend))
             path = socket_path(self._config.admin.socket, self._tun.name)
