@@ -125,7 +125,7 @@ def test_openmetrics_for_who_asks_for_it() -> None:
         "application/openmetrics-text; version=1.0.0"
     )
     assert kind.startswith("application/openmetrics-text")
-    names = {family.name for family in openmetrics_families(text.decode())}
+    names = {family.name for family in openmetrics_families(text.decode())}  # type: ignore[no-untyped-call]
     assert {"tunmesh_dropped_packets", "tunmesh_link_mtu_bytes"} <= names
 
 
