@@ -14,7 +14,8 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -204,29 +205,56 @@ def _may_ask(connection: socket.socket) -> bool:
 
 def _listen(path: Path, owner: tuple[int, int] | None) -> tuple[socket.socket, os.stat_result]:
     """A listening socket, and its file. Nobody else can open it, not even while it is made."""
-    try:
-        if not path.parent.exists():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if owner is not None:
-                os.chown(path.parent, *owner)
-        _remove_stale(path)
-    except OSError as exc:
-        raise AdminError(f"cannot make the admin socket {path}: {exc.strerror or exc}") from exc
     raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    mask = os.umask(0o177)
     try:
-        raw.bind(str(path))
-        raw.listen(128)
-        if owner is not None:
-            os.chown(path, *owner, follow_symlinks=False)
-        return raw, path.stat()
+        with _accessible(path, owner):
+            _remove_stale(path)
+            mask = os.umask(0o177)
+            try:
+                raw.bind(str(path))
+            finally:
+                os.umask(mask)
+            raw.listen(128)
+            identity = path.stat()
+            if owner is not None:
+                os.chown(path, *owner, follow_symlinks=False)
     except OSError as exc:
         raw.close()
         if exc.errno == errno.EADDRINUSE:
             raise AdminError(_in_use(path)) from exc
         raise AdminError(f"cannot make the admin socket {path}: {exc.strerror or exc}") from exc
+    except AdminError:
+        raw.close()
+        raise
+    return raw, identity
+
+
+@contextmanager
+def _accessible(path: Path, owner: tuple[int, int] | None) -> Iterator[None]:
+    """Have the directory, and what a killed node left in it; in the end they are the owner's.
+
+    Root without ``CAP_DAC_OVERRIDE``, as in a container, gets into no directory of another user.
+    """
+    taken: list[Path] = []
+    if not path.parent.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        taken = [path.parent]
+    elif (
+        owner is not None
+        and path.parent.stat().st_uid == owner[0]
+        and not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True)
+    ):
+        taken = [path.parent]
+        os.chown(path.parent, os.geteuid(), os.getegid())
+        if path.is_socket() and path.lstat().st_uid == owner[0]:
+            taken = [path, path.parent]
+            os.chown(path, os.geteuid(), os.getegid(), follow_symlinks=False)
+    try:
+        yield
     finally:
-        os.umask(mask)
+        for item in taken if owner is not None else ():
+            if item.exists():
+                os.chown(item, *owner, follow_symlinks=False)
 
 
 def _remove_stale(path: Path) -> None:
