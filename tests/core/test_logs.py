@@ -138,7 +138,7 @@ def test_a_flood_is_limited_and_counted() -> None:
 
     assert sum(passes("bad packet from=%s") is not None for _ in range(1000)) == 5
     assert passes("another event from=%s") is not None
-    assert all(passes("bad packet from=%s", logging.INFO) for _ in range(20))
+    assert all(passes("bad packet from=%s", logging.DEBUG) for _ in range(1000))
     now[0] += 29.9
     assert passes("bad packet from=%s") is None
     now[0] += 0.1
@@ -150,6 +150,19 @@ def test_a_flood_is_limited_and_counted() -> None:
     again = passes("bad packet from=%s")
     assert again is not None
     assert not hasattr(again, "suppressed")
+
+
+def test_information_is_limited_less() -> None:
+    now = [100.0]
+    limited = logs.RateLimited(clock=lambda: now[0])
+
+    def passes() -> bool:
+        record = logging.LogRecord("x", logging.INFO, "", 0, "peer up peer=%s", ("b",), None)
+        return limited.filter(record)
+
+    assert sum(passes() for _ in range(1000)) == 200, "a mesh may start"
+    now[0] += 20.0
+    assert sum(passes() for _ in range(1000)) == 200, "but nobody fills the disk"
 
 
 def test_the_table_of_events_is_bounded() -> None:

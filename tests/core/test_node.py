@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import logging
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ import pytest
 
 from tests.core.fakes import frame
 from tests.core.node_plugins import JOURNALS, Journal
+from tests.keymaterial import key_material, leaks
 from tunmesh.admin.client import ask
 from tunmesh.config import Config
 from tunmesh.config.types import (
@@ -484,3 +486,21 @@ def test_the_service_manager_is_told(
     assert told[1] == b"WATCHDOG=1"
     assert told[-1] == b"STOPPING=1\nSTATUS=stopping"
     assert "one: started on m-one with 10.42.0.1/24" in journal.lines
+
+
+async def test_no_key_is_logged(
+    make: Maker, journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    nodes = make("one"), make("two", join="memory://one:4567")
+    async with running(journal, *nodes):
+        await journal.until(lambda: met(journal))
+        one, two = journal.devices["one"], journal.devices["two"]
+        one.inject(frame(ADDRESSES["one"], ADDRESSES["two"], b"a payload that is private"))
+        await journal.until(lambda: bool(two.written))
+        journal.network.send("memory://one:4567", "memory://two:4567", b"\1garbage" * 20)
+        keys = key_material(node.mesh for node in nodes)
+    assert len(keys) > 6, "those of the mesh, of the nodes and of their sessions"
+    keys |= {SECRET, b"a payload that is private"}
+    assert "peer up" in caplog.text
+    assert leaks(caplog.text, keys) == []

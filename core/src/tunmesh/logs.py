@@ -1,8 +1,7 @@
 """Logging: one line for an event, its name first, then ``key=value``; or the same as JSON.
 
 The template of a log call is the event: ``log.info("peer up peer=%s link=%s", …)``. What other
-nodes chose passes through `safe`. Warnings are remote misbehaviour: whoever causes them could
-fill the disk, so each event is limited.
+nodes chose passes through `safe`. Whoever causes events could fill the disk, so each is limited.
 """
 
 from __future__ import annotations
@@ -19,6 +18,9 @@ import msgspec
 
 #: Characters of a remote string that are shown.
 REMOTE_LIMIT = 128
+#: Records of one event that pass, and in how many seconds: of warnings and errors; of information.
+LIMIT_WARNING = (5, 30.0)
+LIMIT_INFO = (200, 20.0)
 
 _UNSAFE = re.compile(r"[^ -\[\]-~]")  # anything but printable ASCII; nor the backslash
 _CONTROL = re.compile(r"[^ -~]")
@@ -44,37 +46,30 @@ def safe(text: object, limit: int = REMOTE_LIMIT) -> str:
 class RateLimited(logging.Filter):
     """Lets through a few records of each event in a time; tells how many it held back.
 
-    An event is a logger and a template. Records below `WARNING` pass: this node's own state, not
-    what others do to it, decides about their number. Not for INFO of remote origin.
+    An event is a logger and a template. Warnings are mostly remote misbehaviour, and a few tell as
+    much as many. Other nodes can cause information too, by coming and going, but a whole mesh that
+    starts is worth its lines. Records for debugging all pass.
 
     Args:
-        burst: Records of one event that pass in one interval.
-        interval: Seconds.
         clock: Seconds, monotonic.
     """
 
     _EVENTS = 1024  # bounds memory, should a plugin log text that varies as its template
 
-    def __init__(
-        self,
-        burst: int = 5,
-        interval: float = 30.0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._burst = burst
-        self._interval = interval
         self._clock = clock
         self._windows: dict[tuple[str, str], _Window] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record passes; it gets ``suppressed`` if others before it did not."""
-        if record.levelno < logging.WARNING:
+        if record.levelno < logging.INFO:
             return True
+        burst, interval = LIMIT_INFO if record.levelno < logging.WARNING else LIMIT_WARNING
         now = self._clock()
         key = (record.name, str(record.msg))
         window = self._windows.get(key)
-        if window is None or now - window.began >= self._interval:
+        if window is None or now - window.began >= interval:
             if window is not None and window.suppressed:
                 record.suppressed = window.suppressed
             self._windows.pop(key, None)  # so that the order of the dict is that of the windows
@@ -82,7 +77,7 @@ class RateLimited(logging.Filter):
                 del self._windows[next(iter(self._windows))]
             window = self._windows[key] = _Window(now)
         window.passed += 1
-        if window.passed <= self._burst:
+        if window.passed <= burst:
             return True
         window.suppressed += 1
         return False
