@@ -9,7 +9,7 @@ PROJECTS      := $(wildcard core/pyproject.toml plugins/*/pyproject.toml)
 DISTRIBUTIONS := $(patsubst %/pyproject.toml,--editable %,$(PROJECTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv pins demo test check format docs bench clean
+.PHONY: help venv pins demo test soak check format docs bench clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ demo: venv  ## form a mesh of three nodes on this machine and send traffic throu
 test: venv  ## set everything up and run every test, with coverage
 	scripts/install-programs test
 	scripts/run-tests $(ARGS)
+
+soak: venv  ## a day of a mesh in memory, and ten minutes of a real one, with nodes that come and go
+	scripts/in-namespaces $(BIN)/python -m pytest -m soak -s tests/soak $(ARGS)
 
 check: venv  ## static checks: format, lint, types, layers, spelling
 	$(BIN)/ruff format --check

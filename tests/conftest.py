@@ -22,9 +22,10 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the tests that take minutes, unless they are asked for."""
-    if os.environ.get("TUNMESH_TEST_LONG"):
-        return
-    left_out = [item for item in items if item.get_closest_marker("long")]
+    unasked = set() if os.environ.get("TUNMESH_TEST_LONG") else {"long"}
+    if "soak" not in config.getoption("markexpr"):
+        unasked.add("soak")
+    left_out = [item for item in items if any(map(item.get_closest_marker, unasked))]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]

@@ -156,7 +156,7 @@ class Simulation:
         self.network = MemoryNetwork(seed, **options)
         self.nodes: dict[str, SimulatedNode] = {}
         self.numbers: dict[str, int] = {}
-        self._verifier = RecordVerifier()
+        self._verifier = RecordVerifier(16_384)  # for all nodes
         self._starts = count()
 
     def start(self, name: str, via: Sequence[str] | None = None, **options: Any) -> SimulatedNode:
