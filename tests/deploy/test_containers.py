@@ -120,8 +120,8 @@ def test_compose_is_valid() -> None:
 
 def test_a_typo_in_compose_is_found() -> None:
     broken = json.loads(json.dumps(COMPOSE))
-    broken["services"]["app-a"]["comand"] = "true"
-    with pytest.raises(ValueError, match="comand"):
+    broken["services"]["app-a"]["kommand"] = "true"
+    with pytest.raises(ValueError, match="kommand"):
         PyCompose.from_json(json.dumps(broken))
 
 

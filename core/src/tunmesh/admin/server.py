@@ -252,8 +252,8 @@ def _accessible(path: Path, owner: tuple[int, int] | None) -> Iterator[None]:
     try:
         yield
     finally:
-        for item in taken if owner is not None else ():
-            if item.exists():
+        if owner is not None:
+            for item in filter(Path.exists, taken):
                 os.chown(item, *owner, follow_symlinks=False)
 
 
