@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from docs.generated.commands import commands
 from docs.generated.configuration import configuration
 from docs.generated.limits import limits
+from docs.generated.metrics import metrics
 from docs.generated.status import status
 
 PARTS: Mapping[str, Callable[[], str]] = {
     "commands": commands,
     "configuration": configuration,
     "limits": limits,
+    "metrics": metrics,
     "status": status,
 }
 

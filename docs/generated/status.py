@@ -40,7 +40,8 @@ def _json_type(annotation: TypeForm) -> tuple[str, type[msgspec.Struct] | None, 
         text, inner, brackets = _json_type(get_args(annotation)[0])
         return f"array of {text}s", inner, f"[]{brackets}"
     if origin_of(annotation) is dict:
-        return f"object of {_json_type(get_args(annotation)[1])[0]}s by name", None, ""
+        text, inner, brackets = _json_type(get_args(annotation)[1])
+        return f"object of {text}s by name", inner, f".NAME{brackets}"
     return _JSON[annotation], None, ""
 
 

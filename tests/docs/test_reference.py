@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.docs.pages import DOCS, ROOT
+from tests.docs.pages import DOCS, ROOT, text_of
+from tunmesh.admin.metrics import METRICS
 from tunmesh.counters import DROP_REASONS
 from tunmesh.session import payload, units, wire
 
@@ -65,6 +66,26 @@ def test_checks_of_the_doctor() -> None:
         and isinstance(node.args[0], ast.Constant)
     }
     assert listed == found
+
+
+def test_statistics_of_plugins() -> None:
+    page = (DOCS / "reference/http.md").read_text()
+    rows = re.findall(r"^\| `(?:udp|https|igmp)` \| ([^|]+) \|", page, re.MULTILINE)
+    listed = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    counted = re.compile(r"""_count(?:er)?s\[f?"(\w+)(?:\{.+?\})?"\]""")
+    found = {
+        name if not name.endswith("_") else f"{name}ERROR"
+        for source in ROOT.glob("plugins/*/src")
+        for path in source.rglob("*.py")
+        for name in counted.findall(path.read_text())
+    }
+    assert found
+    assert found <= listed
+
+
+def test_metrics_are_those_of_a_node() -> None:
+    shown = re.findall(r"^\| `(tunmesh_\w+)` \|", text_of(DOCS / "reference/http.md"), re.MULTILINE)
+    assert len(shown) == len(set(shown)) == len(METRICS) + 2
 
 
 def test_sizes_of_messages() -> None:
