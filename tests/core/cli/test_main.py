@@ -29,6 +29,7 @@ def test_help_lists_the_commands(run: Run) -> None:
         "routes",
         "groups",
         "stop",
+        "top",
         "explain",
         "capture",
         "doctor",

@@ -137,6 +137,22 @@ def _add_admin(commands: Subparsers) -> None:
 
 
 def _add_diagnosis(commands: Subparsers) -> None:
+    top = commands.add_parser(
+        "top",
+        help="show peers, throughput, paths and drops, live",
+        description="Shows peers, throughput, round-trip times, loss, paths and drops of the "
+        "running node, anew each second, until Ctrl-C.",
+    )
+    top.add_argument("--once", action="store_true", help="show them once, after one interval")
+    top.add_argument(
+        "--interval",
+        type=_interval,
+        default=1.0,
+        metavar="S",
+        help="seconds, 0.1 to 3600, default 1",
+    )
+    _add_node(top)
+    top.set_defaults(handler=_lazy("tunmesh.cli.top:top_command"))
     explain = commands.add_parser(
         "explain",
         help="tell what would become of a packet",
@@ -188,6 +204,13 @@ def _add_diagnosis(commands: Subparsers) -> None:
     doctor.add_argument("--socket", metavar="PATH", help="the node's admin socket")
     _add_json(doctor)
     doctor.set_defaults(handler=_lazy("tunmesh.cli.doctor:doctor_command"))
+
+
+def _interval(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0.1 to 3600")
+    return value
 
 
 def _positive(text: str) -> int:
