@@ -77,7 +77,7 @@ def test_the_example_explains_every_key() -> None:
 
 def test_the_example_explains_options_of_plugins() -> None:
     text = example([], [TABLE])
-    assert "# A test.\n[plugins.x]\n# Where to listen.\nlisten = " in text
+    assert "# A test.\n[plugins.x]\n# Where to listen. (restart)\nlisten = " in text
     assert "# limit =\n" in text
     assert "# What is inside.\n[plugins.x.nested]\n" in text
 

@@ -84,6 +84,7 @@ def test_plugins_have_tables() -> None:
         "anyOf": [{"type": "integer", "minimum": 1}, {"$ref": "#/$defs/environment"}],
         "description": "how many",
         "default": 1,
+        "x-applies": "restart",
     }
 
 

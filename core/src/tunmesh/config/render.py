@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from tunmesh.config.applies import applies
 from tunmesh.config.forms import describe, extras, is_struct, origin_of, unwrap
 from tunmesh.config.problems import join_key
 from tunmesh.config.toml import plain, toml_value
@@ -26,7 +27,8 @@ _INTRODUCTION = (
     "Configuration of a tunmesh node: every key, with its default. Durations are numbers of "
     'seconds, or "250ms", "10s", "5m", "1h", "1d", or a range "10s..20s" from which one is drawn '
     "at each use. Any string may hold ${NAME} or ${NAME:-default} from the environment. Files are "
-    "relative to this one."
+    "relative to this one. A changed value is applied by `tunmesh reload` where (live) is said; "
+    "(reconnect) means that sessions are made anew then, (restart) that the node must be restarted."
 )
 
 
@@ -82,13 +84,13 @@ class _Writer:
         """The document."""
         return "\n".join(self._lines).strip() + "\n"
 
-    def comment(self, text: str) -> None:
-        """Say something, as a sentence, where comments are wanted."""
-        if self._comments and text:
-            end = "" if text.endswith((".", ":")) else "."
-            lines = textwrap.wrap(
-                f"{text[0].upper()}{text[1:]}{end}", _WIDTH, break_on_hyphens=False
-            )
+    def comment(self, text: str, note: str = "") -> None:
+        """Say something, as a sentence with a note behind it, where comments are wanted."""
+        if text and not text.endswith((".", ":")):
+            text += "."
+        if self._comments:
+            text = f"{text[:1].upper()}{text[1:]} {note}".strip()
+            lines = textwrap.wrap(text, _WIDTH, break_on_hyphens=False)
             self._lines += [f"# {line}" for line in lines]
 
     def document(self, document: Document, plugins: Sequence[PluginTable]) -> None:
@@ -98,7 +100,7 @@ class _Writer:
             if isinstance(value, PluginsOptions):
                 self._header("plugins", _summary(PluginsOptions))
                 enabled = msgspec.structs.fields(PluginsOptions)[0]
-                self._assignment(enabled, value.enabled)
+                self._assignment(PluginsOptions, enabled, value.enabled)
                 for plugin in plugins:
                     self._table(join_key("plugins", plugin.name), plugin.summary, *plugin.options)
             elif isinstance(value, msgspec.Struct):
@@ -132,7 +134,7 @@ class _Writer:
                 if isinstance(content, msgspec.Struct) or _holds_tables(field):
                     inner.append((field, content))
                 else:
-                    self._assignment(field, content)
+                    self._assignment(type(value), field, content)
         for field, content in inner:
             self._tables(field, join_key(key, field.encode_name), content)
 
@@ -148,11 +150,13 @@ class _Writer:
             for name, content in value.items():
                 self._table(join_key(key, name), _summary(element), content)
 
-    def _assignment(self, field: msgspec.structs.FieldInfo, value: object) -> None:
+    def _assignment(
+        self, table: type[msgspec.Struct], field: msgspec.structs.FieldInfo, value: object
+    ) -> None:
         metas = unwrap(field.type)[1]
         extra = extras(metas)
-        required = " Required." if extra.get("required") else ""
-        self.comment(describe(metas) + required)
+        required = "Required. " if extra.get("required") else ""
+        self.comment(describe(metas), f"{required}({applies(table, field)})")
         name = join_key("", field.encode_name)
         if value is None:
             if self._comments:

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from tunmesh.config.applies import applies
 from tunmesh.config.forms import (
     TypeForm,
     annotated,
@@ -58,6 +59,8 @@ def _of_structs(kinds: Iterable[type[msgspec.Struct]]) -> dict[str, Any]:
             if field.encode_name in properties:
                 continue
             properties[field.encode_name] = found = _of(field.type)
+            if found.get("type") != "object":  # those of a table stand at its own keys
+                found["x-applies"] = applies(kind, field)
             default = None if field.default is msgspec.NODEFAULT else field.default
             if field.default_factory is dict:  # what an empty table as a default becomes
                 default = {}

@@ -16,6 +16,9 @@ understood, in the options of plugins too:
     Are run: taken only from a file that root or this user owns, and nobody else can write.
 ``example``
     Of a table of tables: the name of one in the example.
+``applies``
+    What a changed value takes: ``live``, ``reconnect`` or ``restart``. For all keys of a table
+    together it may be a class variable of the Struct; else it is ``restart``.
 
 A Struct with a class variable ``shorthand`` may be written as the bare value of that field.
 """
@@ -28,6 +31,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
+from tunmesh.config.applies import Applies
 from tunmesh.config.problems import Origin
 from tunmesh.durations import Duration
 from tunmesh.interfaces.tun import Network
@@ -45,6 +49,8 @@ DEFAULT_ACCEPT = tuple(
 class MeshOptions(msgspec.Struct, frozen=True):
     """The mesh that this node belongs to; the same on all of its nodes."""
 
+    applies: ClassVar[Applies] = "restart"
+
     name: Annotated[
         str,
         Meta(
@@ -55,7 +61,10 @@ class MeshOptions(msgspec.Struct, frozen=True):
     ] = "tunmesh"
     cipher: Annotated[
         Literal["auto", "aes256gcm", "chacha20poly1305"],
-        Meta(description='"auto": AES on processors that have instructions for it.'),
+        Meta(
+            description='"auto": AES on processors that have instructions for it.',
+            extra={"applies": "reconnect"},
+        ),
     ] = "auto"
     networks: Annotated[
         tuple[Network, ...],
@@ -71,14 +80,14 @@ class MeshOptions(msgspec.Struct, frozen=True):
                 "File of the mesh secret, one a line: the first is used, all are accepted. "
                 "Readable by its owner only; `tunmesh secret generate` prints a new secret."
             ),
-            extra={"path": True},
+            extra={"path": True, "applies": "live"},
         ),
     ] = ""
     secret: Annotated[
         str,
         Meta(
             description="The secret itself, 32 characters or more, or else $TUNMESH_SECRET.",
-            extra={"secret": True},
+            extra={"secret": True, "applies": "live"},
         ),
     ] = ""
     eager_peers: Annotated[
@@ -86,12 +95,15 @@ class MeshOptions(msgspec.Struct, frozen=True):
         Meta(
             ge=1,
             description="In meshes up to this size every node keeps a session with every other.",
+            extra={"applies": "live"},
         ),
     ] = 64
 
 
 class Subnet(msgspec.Struct, frozen=True):
     """A prefix behind this node."""
+
+    applies: ClassVar[Applies] = "live"
 
     shorthand: ClassVar[str] = "prefix"
 
@@ -109,6 +121,8 @@ class Subnet(msgspec.Struct, frozen=True):
 class NodeOptions(msgspec.Struct, frozen=True):
     """This node."""
 
+    applies: ClassVar[Applies] = "restart"
+
     name: Annotated[
         str,
         Meta(description="Lower case, digits and dashes; the host name if empty."),
@@ -121,6 +135,7 @@ class NodeOptions(msgspec.Struct, frozen=True):
                 "the prefix is the local subnet. "
                 '"auto" takes a free address of each network, "auto/24" with that prefix for IPv4.'
             ),
+            extra={"applies": "live"},
         ),
     ] = ()
     subnets: Annotated[
@@ -129,7 +144,8 @@ class NodeOptions(msgspec.Struct, frozen=True):
             description=(
                 "Prefixes behind this node, routed to it by the others: "
                 '"192.168.7.0/24" or {prefix = "192.168.7.0/24", metric = 10}.'
-            )
+            ),
+            extra={"applies": "live"},
         ),
     ] = ()
     advertise: Annotated[
@@ -138,7 +154,8 @@ class NodeOptions(msgspec.Struct, frozen=True):
             description=(
                 'Endpoints to tell the others, as ["udp://203.0.113.7:4567"]; '
                 "found from the listeners if empty."
-            )
+            ),
+            extra={"applies": "live"},
         ),
     ] = ()
     relay: Annotated[
@@ -147,7 +164,8 @@ class NodeOptions(msgspec.Struct, frozen=True):
             description=(
                 "Carry datagrams between nodes that cannot reach each other; "
                 "they stay sealed end to end."
-            )
+            ),
+            extra={"applies": "live"},
         ),
     ] = True
     state_dir: Annotated[
@@ -171,6 +189,8 @@ class NodeOptions(msgspec.Struct, frozen=True):
 class PluginsOptions(msgspec.Struct, frozen=True):
     """Plugins. Each has its own table, [plugins.NAME]."""
 
+    applies: ClassVar[Applies] = "restart"
+
     enabled: Annotated[
         tuple[str, ...],
         Meta(description="The plugins to use; the order is preference."),
@@ -181,6 +201,8 @@ class PluginsOptions(msgspec.Struct, frozen=True):
 
 class BootstrapOptions(msgspec.Struct, frozen=True):
     """A group of nodes to join the mesh by; any number of groups, each with a name of its own."""
+
+    applies: ClassVar[Applies] = "live"
 
     urls: Annotated[
         tuple[str, ...],
@@ -195,6 +217,8 @@ class BootstrapOptions(msgspec.Struct, frozen=True):
 
 class RoutingOptions(msgspec.Struct, frozen=True):
     """Routing."""
+
+    applies: ClassVar[Applies] = "live"
 
     accept_subnets: Annotated[
         tuple[Network, ...],
@@ -220,6 +244,8 @@ class RoutingOptions(msgspec.Struct, frozen=True):
 
 class TimingOptions(msgspec.Struct, frozen=True):
     """Intervals and thresholds."""
+
+    applies: ClassVar[Applies] = "live"
 
     rekey_after: Annotated[Duration, Meta(description="New session keys at this age.")] = Duration(
         "120s"
@@ -253,6 +279,8 @@ class TimingOptions(msgspec.Struct, frozen=True):
 class LogOptions(msgspec.Struct, frozen=True):
     """Logging, to standard error."""
 
+    applies: ClassVar[Applies] = "live"
+
     level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="Least level to log.")
     ] = "info"
@@ -263,6 +291,8 @@ class LogOptions(msgspec.Struct, frozen=True):
 
 class AdminOptions(msgspec.Struct, frozen=True):
     """How the node is looked at: the socket that `tunmesh status` asks, and HTTP."""
+
+    applies: ClassVar[Applies] = "restart"
 
     socket: Annotated[
         str,
