@@ -12,9 +12,10 @@ from tests.core.fakes import frame
 from tunmesh import __version__, statusdoc
 from tunmesh.admin.status import Status
 from tunmesh.counters import DROP_REASONS
+from tunmesh.identity.secrets import Keyring
 from tunmesh.mesh import MeshSettings
 from tunmesh.testing import MemoryNetwork
-from tunmesh.testing.nodes import SimulatedNode
+from tunmesh.testing.nodes import SECRET, SimulatedNode
 
 PLUGIN: dict[str, Any] = {
     "name": "memory",
@@ -24,6 +25,10 @@ PLUGIN: dict[str, Any] = {
     "state": "active",
     "error": None,
 }
+
+
+def fingerprint(secret: bytes) -> str:
+    return Keyring([secret], "test").current.psk_id.hex()
 
 
 def document(node: SimulatedNode, **changes: Any) -> dict[str, Any]:
@@ -69,6 +74,8 @@ def test_a_lonely_node(network: MemoryNetwork) -> None:
         "name": "test",
         "networks": ["10.0.0.0/8", "fd00::/16"],
         "trust": "secret",
+        "secrets": [fingerprint(SECRET)],
+        "peers_old_secret": 0,
     }
     assert found["node"] == {
         "id": node.key.node_id,
@@ -201,3 +208,15 @@ def test_what_is_refused_and_what_does_not_work_is_told(network: MemoryNetwork) 
         {"prefix": "192.168.7.0/24", "peer": "two", "reason": "outside routing.accept_subnets"}
     ]
     assert found["warnings"] == ["it does not work"]
+
+
+def test_peers_whose_session_another_secret_made_are_counted(
+    pair: tuple[SimulatedNode, SimulatedNode],
+) -> None:
+    one, _ = pair
+    new = b"another secret of the simulated mesh, 0987654321"
+    one.mesh.set_keyring(Keyring([new, SECRET], "test"))
+    found = document(one)["mesh"]
+    assert found["secrets"] == [fingerprint(new), fingerprint(SECRET)]
+    assert found["peers_old_secret"] == 1
+    assert peers(one)["two"]["secret"] == fingerprint(SECRET)

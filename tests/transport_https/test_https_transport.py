@@ -258,3 +258,27 @@ async def test_what_it_sends_carries_the_mark() -> None:
         pipe = await connect("127.0.0.1", port, allowed=lambda _: True, seconds_each=5, mark=mark)
         assert pipe.socket.getsockopt(socket.SOL_SOCKET, socket.SO_MARK) == mark
         pipe.close()
+
+
+OLD, NEW = b"the secret before, in tests of HTTPS", b"the secret after it, in tests of HTTPS"
+
+
+@pytest.mark.parametrize(
+    "secrets", [((NEW, OLD), (OLD,)), ((OLD, NEW), (NEW, OLD)), ((NEW,), (OLD, NEW))]
+)
+async def test_nodes_meet_while_the_secret_of_the_mesh_is_changed(
+    secrets: tuple[tuple[bytes, ...], ...],
+) -> None:
+    async with started(*({"secrets": some} for some in secrets)) as (a, b):
+        there = a.path_to(b)
+        assert a.send(there, b"hello")
+        assert await b.received(1) == [b"hello"]
+
+
+async def test_other_secrets_are_refused() -> None:
+    async with started(
+        {"secrets": (NEW, OLD)}, {"secrets": (b"something else entirely, for tests",)}
+    ) as (a, b):
+        with pytest.raises(EndpointError, match="another secret"):
+            await a.transport.resolve(b.url)
+        assert b.counts["refused_token"] == 2

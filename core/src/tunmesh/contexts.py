@@ -89,9 +89,11 @@ class TransportNodeContext(NodeContext):
     tokens: Tokens
     mark: int = 0
 
-    def issue_token(self, kind: TokenKind, claims: Mapping[str, str | int]) -> IssuedToken:
-        """Sign a token with the mesh secret."""
-        return IssuedToken(*self.tokens.issue(kind, claims))
+    def issue_token(
+        self, kind: TokenKind, claims: Mapping[str, str | int], attempt: int = 0
+    ) -> IssuedToken:
+        """Sign a token with a mesh secret, the first one unless others were refused."""
+        return IssuedToken(*self.tokens.issue(kind, claims, attempt), self.tokens.attempts)
 
     def verify_token(
         self,

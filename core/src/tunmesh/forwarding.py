@@ -91,6 +91,16 @@ class Forwarding:
         self.subnets = tuple(subnets)
         self.invalidate()
 
+    def set_rules(
+        self, accept_subnets: tuple[Network, ...], broadcast: bool, broadcast_rate: int
+    ) -> None:
+        """What others may announce, and whether and how often broadcasts are carried."""
+        rules = (accept_subnets, broadcast, broadcast_rate)
+        if rules != (self._acceptance.subnets, self._broadcast, self._broadcast_rate):
+            self._acceptance = replace(self._acceptance, subnets=accept_subnets)
+            self._broadcast, self._broadcast_rate = broadcast, broadcast_rate
+            self.invalidate()
+
     def set_underlay(self, networks: tuple[Network, ...]) -> None:
         """Networks that this host is connected to outside the mesh."""
         if networks != self._acceptance.underlay:

@@ -62,7 +62,7 @@ def build(
     )
     status = Status(
         version=__version__,
-        mesh=MeshStatus(name=mesh_name, networks=tuple(map(str, mesh.settings.networks))),
+        mesh=_mesh(mesh, mesh_name),
         node=NodeStatus(
             id=mesh.key.node_id,
             name=own.name,
@@ -130,6 +130,21 @@ def _tables(mesh: Mesh) -> dict[str, int]:
     }
 
 
+def _mesh(mesh: Mesh, name: str) -> MeshStatus:
+    secrets = tuple(keys.psk_id.hex() for keys in mesh.keyring.all)
+    return MeshStatus(
+        name=name,
+        networks=tuple(map(str, mesh.settings.networks)),
+        secrets=secrets,
+        peers_old_secret=sum(_secret(peer) not in ("", secrets[0]) for peer in mesh.peers.values()),
+    )
+
+
+def _secret(peer: Peer) -> str:
+    """The fingerprint of the secret that made a peer's session."""
+    return peer.session.current.psk_id.hex() if peer.session.current is not None else ""
+
+
 def node_names(mesh: Mesh) -> dict[str, str]:
     """A name for every node; a repeated one gets the start of its id."""
     found = {node_id: record.name for node_id, record in mesh.directory.records.items()}
@@ -165,6 +180,7 @@ def peer_status(mesh: Mesh, node_id: str, names: dict[str, str], now: float) -> 
             transport: TrafficStatus(*traffic)
             for transport, traffic in (peer.carried.traffic() if peer else {}).items()
         },
+        secret=_secret(peer) if peer else "",
     )
 
 

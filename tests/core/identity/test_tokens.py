@@ -291,3 +291,47 @@ def test_when_memory_is_full_a_nonce_is_asked_for(clocks: Clocks) -> None:
     assert verifier.verify("request", issue(clocks, nonce=caught.value.nonce), BOUND)
     others = node(clocks, "d" * 32).issue("request", BOUND)[0]
     assert verifier.verify("request", others, BOUND), "one issuer does not use it up for others"
+
+
+# ------------------------------------------------------------------- several secrets
+
+NEW_SECRET = b"the secret that comes after, in tests of tokens"
+
+
+def kid(token: str) -> str:
+    found: str = jwt.get_unverified_header(token)["kid"]
+    return found
+
+
+def test_each_attempt_signs_with_the_next_secret(clocks: Clocks) -> None:
+    ring = Keyring([NEW_SECRET, SECRET], "test")
+    tokens = node(clocks, SENDER, secrets=(NEW_SECRET, SECRET))
+    assert tokens.attempts == 2
+    kids = [kid(tokens.issue("request", BOUND, attempt)[0]) for attempt in range(3)]
+    first, second = (keys.psk_id.hex() for keys in ring.all)
+    assert kids == [first, second, first]
+
+
+def test_a_node_without_the_first_secret_takes_the_second_attempt(clocks: Clocks) -> None:
+    tokens, other = node(clocks, SENDER, secrets=(NEW_SECRET, SECRET)), node(clocks)
+    with pytest.raises(BadToken):
+        other.verify("request", tokens.issue("request", BOUND)[0], BOUND)
+    assert other.verify("request", tokens.issue("request", BOUND, 1)[0], BOUND)["iss"] == SENDER
+
+
+def test_an_answer_is_signed_as_the_request_was(clocks: Clocks) -> None:
+    asker, other = node(clocks, SENDER), node(clocks, secrets=(NEW_SECRET, SECRET))
+    other.verify("request", asker.issue("request", BOUND)[0], BOUND)
+    answer, _ = other.issue("answer", {**BOUND, "aud": SENDER})
+    assert asker.verify("answer", answer, BOUND)["iss"] == RECEIVER
+
+
+def test_the_secrets_may_change(clocks: Clocks) -> None:
+    one, other = node(clocks, SENDER), node(clocks)
+    one.set_keyring(Keyring([NEW_SECRET], "test"))
+    assert one.attempts == 1
+    token, _ = one.issue("request", BOUND)
+    with pytest.raises(BadToken):
+        other.verify("request", token, BOUND)
+    other.set_keyring(Keyring([SECRET, NEW_SECRET], "test"))
+    other.verify("request", token, BOUND)

@@ -53,7 +53,7 @@ class Bench:
             rng=MiddleRandom(1),
         )
 
-    def _make(self, now: float) -> tuple[int, bytes]:
+    def _make(self, now: float, attempt: int) -> tuple[int, bytes]:
         self.made += 1
         return self.made, b"query %d" % self.made
 
@@ -100,7 +100,7 @@ class Bench:
         return self.joining.groups[0].exhausted
 
     def learned(self, index: int, node_id: str = OTHER) -> bool:
-        return self.joining.answered(KeyLearned(index, b"1" * 32, node_id, 3))
+        return self.joining.answered(KeyLearned(index, b"1" * 32, node_id, 3, b"psk1"))
 
 
 @pytest.fixture

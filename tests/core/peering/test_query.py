@@ -20,14 +20,16 @@ class Bench:
     def __init__(self) -> None:
         self.transport = RecordingTransport()
         self.made = 100
+        self.attempts: list[int] = []
         self.queries = Queries(
             self._make, self.transport.adopt, self.transport.release, MiddleRandom(1)
         )
         self.group = BootstrapGroup("seeds", [URL], 0, lambda: 5.0, random.Random(1))
         self.group.due(0.0)
 
-    def _make(self, now: float) -> tuple[int, bytes]:
+    def _make(self, now: float, attempt: int) -> tuple[int, bytes]:
         self.made += 1
+        self.attempts.append(attempt)
         return self.made, b"query %d" % self.made
 
     def start(self, endpoint: str = "test://there:1", now: float = 0.0) -> None:

@@ -818,3 +818,74 @@ def test_a_global_budget_bounds_the_costly_part() -> None:
             done += 1
     assert done == 51  # under half of the burst of 100 is left: load
     assert asked == 9
+
+
+# ------------------------------------------------------------------- several secrets
+
+NEW_SECRET = b"the secret that comes after"
+RING = (NEW_SECRET, SECRET)
+
+
+def psk_ids(*secrets: bytes) -> list[bytes]:
+    return [keys.psk_id for keys in Keyring(secrets, "tunmesh").all]
+
+
+def test_requests_use_the_first_secret_and_then_the_others_in_turn() -> None:
+    a, b = Node(secrets=RING), Node(secrets=RING)
+    used = [wire.decode_init_untrusted(a.initiate(b).datagram).psk_id for _ in range(4)]
+    assert used == psk_ids(*RING) * 2
+
+
+def test_a_peer_without_the_first_secret_is_reached_by_the_second_attempt() -> None:
+    a, b = Node(secrets=RING), Node()
+    assert b.receive(a.initiate(b).datagram, a) == []
+    ours, theirs = connect(a, b)
+    assert [ours.keypair.psk_id, theirs.keypair.psk_id] == psk_ids(SECRET) * 2
+
+
+def test_after_a_session_the_first_secret_is_tried_again() -> None:
+    a, b = Node(secrets=RING), Node()
+    a.initiate(b)
+    connect(a, b)
+    b.handshakes.set_keyring(Keyring(RING, "tunmesh"))
+    ours, theirs = connect(a, b, now=1.0)
+    assert [ours.keypair.psk_id, theirs.keypair.psk_id] == psk_ids(NEW_SECRET) * 2
+
+
+def test_a_retry_uses_the_secret_that_the_peer_has_shown() -> None:
+    a, b = Node(secrets=RING), Node(force_under_load=True)
+    a.initiate(b)
+    asked = a.receive(sent(b.receive(a.initiate(b).datagram, a)), b)
+    assert [type(event) for event in asked] == [Retry]
+    ours, _ = connect(a, b)
+    assert ours.keypair.psk_id == psk_ids(SECRET)[0]
+
+
+def test_key_queries_ask_under_each_secret_in_turn() -> None:
+    a, b = Node(secrets=RING), Node()
+    assert b.receive(a.handshakes.query(0.0, 0)[1], a) == []
+    _, datagram = a.handshakes.query(0.0, 1)
+    (learned,) = a.receive(sent(b.receive(datagram, a)), b)
+    assert isinstance(learned, KeyLearned)
+    assert learned.psk_id == psk_ids(SECRET)[0]
+    ours, _ = connect(a, b)  # the first request is under the secret that b has
+    assert ours.keypair.psk_id == learned.psk_id
+
+
+def test_a_retired_secret_is_not_accepted_nor_are_answers_to_requests_under_it() -> None:
+    a, b = Node(), Node()
+    answer = sent(b.receive(a.initiate(b).datagram, a))
+    a.handshakes.set_keyring(Keyring([NEW_SECRET], "tunmesh"))
+    assert a.receive(answer, b) == []
+    assert a.receive(b.initiate(a).datagram, b) == []
+    assert a.drops.seen() == {"replay": 1, "auth_failed": 1}
+
+
+def test_other_suites_are_offered_from_now_on() -> None:
+    a, b = Node(), Node()
+    connect(a, b)
+    b.handshakes.set_suites([CHACHA20POLY1305])
+    asked = a.receive(sent(b.receive(a.initiate(b, 1.0).datagram, a, 1.0)), b, 1.0)
+    assert [type(event) for event in asked] == [Retry]  # it still expected the former offer
+    ours, _ = connect(a, b, 1.0)
+    assert ours.keypair.suite == CHACHA20POLY1305

@@ -11,11 +11,17 @@ SCHEMA = 1
 
 
 class MeshStatus(msgspec.Struct, frozen=True):
-    """The mesh that the node belongs to."""
+    """The mesh that the node belongs to.
+
+    Secrets are told apart by fingerprints that reveal nothing; the first one makes sessions, all
+    are accepted. `peers_old_secret` counts the peers whose session another one than that made.
+    """
 
     name: str
     networks: tuple[str, ...]
     trust: str = "secret"
+    secrets: tuple[str, ...] = ()
+    peers_old_secret: int = 0
 
 
 class NodeStatus(msgspec.Struct, frozen=True):
@@ -88,7 +94,10 @@ class TrafficStatus(msgspec.Struct, frozen=True):
 
 
 class PeerStatus(msgspec.Struct, frozen=True):
-    """One other node. Packets and bytes are those of inner IP packets."""
+    """One other node. Packets and bytes are those of inner IP packets.
+
+    `secret` is the fingerprint of the mesh secret that made its session, empty without a session.
+    """
 
     id: str
     name: str
@@ -104,6 +113,7 @@ class PeerStatus(msgspec.Struct, frozen=True):
     last_seen_s: float | None
     #: By transport.
     carried: dict[str, TrafficStatus] = {}
+    secret: str = ""
 
 
 class RouteStatus(msgspec.Struct, frozen=True):

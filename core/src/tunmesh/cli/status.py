@@ -12,7 +12,7 @@ import msgspec
 
 from tunmesh.admin.client import ask
 from tunmesh.admin.location import RUN_DIRECTORY, only_socket, socket_path
-from tunmesh.admin.status import LinkStatus, MembershipStatus, PeerStatus, Status
+from tunmesh.admin.status import LinkStatus, MembershipStatus, MeshStatus, PeerStatus, Status
 from tunmesh.errors import AdminError
 from tunmesh.logs import safe
 
@@ -93,6 +93,7 @@ def overview(status: Status) -> list[str]:
     facts = [
         ["node", f"{safe(node.name)}  {node.id}  up {seconds(node.uptime_s)}  {health}"],
         ["mesh", f"{safe(mesh.name)}  {_list(mesh.networks)}  trust: {mesh.trust}"],
+        *([["secrets", _secrets(mesh)]] if len(mesh.secrets) > 1 or mesh.peers_old_secret else []),
         ["device", f"{safe(device.name)}  {device.backend}  mtu {device.mtu} bytes"],
         ["addresses", _list(node.addresses)],
         ["subnets", _list(node.subnets)],
@@ -104,6 +105,11 @@ def overview(status: Status) -> list[str]:
         *(["warning", line] for line in status.warnings),
     ]
     return [f"tunmesh {safe(status.version)}", *columns(facts), "", *peer_table(status.peers)]
+
+
+def _secrets(mesh: MeshStatus) -> str:
+    """The fingerprints of several secrets, of which the first is used, and who is behind."""
+    return f"{_list(mesh.secrets)}  peers on another than the first: {mesh.peers_old_secret}"
 
 
 def peer_table(peers: Sequence[PeerStatus]) -> list[str]:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -51,6 +52,7 @@ _TYPES: dict[TokenKind, str] = {"request": "tmreq+jwt", "answer": "tmrsp+jwt"}
 _JWS = PyJWS(algorithms=[_ALGORITHM])
 _JTI_BYTES = 16
 _NONCE_BYTES = 16
+_MOST_ASKERS = 1024  # each is answered at once
 _EARLIEST = 1.0  # of the wall clock: before that it was never set
 #: A token's id is remembered for as long as the token could be accepted.
 _REMEMBERED = LIFETIME + 2 * LEEWAY
@@ -62,7 +64,7 @@ class Tokens:
     Args:
         node_id: This node's id.
         boot_id: Of this process.
-        keyring: Signs with the current secret, accepts all.
+        keyring: Signs with its first secret, accepts all.
         wall: Seconds since 1970.
         clock: Seconds that never jump.
     """
@@ -78,39 +80,58 @@ class Tokens:
     ) -> None:
         self._node_id = node_id
         self._boot_id = boot_id.hex()
-        self._current = keyring.current
         self._wall = wall
         self._clock = clock
-        self._headers: dict[TokenKind, dict[str, MeshKeys]] = {
-            kind: {_header(kind, keys): keys for keys in reversed(keyring.all)} for kind in _TYPES
-        }
+        #: Under which secret each node asked last, which is how it is answered.
+        self._askers: OrderedDict[str, MeshKeys] = OrderedDict()
+        self.set_keyring(keyring)
         #: Ids of accepted tokens, and of those that were accepted for their nonce.
         self._seen = ReplayCache(_REMEMBERED)
         self._seen_with_nonce = ReplayCache(2 * NONCE_PERIOD)
 
-    def issue(self, kind: TokenKind, claims: Mapping[str, str | int]) -> tuple[str, str]:
+    def set_keyring(self, keyring: Keyring) -> None:
+        """Use and accept other secrets from now on."""
+        self._all = keyring.all
+        self._headers: dict[TokenKind, dict[str, MeshKeys]] = {
+            kind: {_header(kind, keys): keys for keys in reversed(keyring.all)} for kind in _TYPES
+        }
+        self._askers.clear()
+
+    @property
+    def attempts(self) -> int:
+        """How many requests differ in the secret that signs them."""
+        return len(self._all)
+
+    def issue(
+        self, kind: TokenKind, claims: Mapping[str, str | int], attempt: int = 0
+    ) -> tuple[str, str]:
         """Sign a token.
 
         Args:
             kind: Of a request, or of the answer to one.
             claims: What it is bound to. A request is for any node of the mesh unless they have an
-                ``aud``; an answer needs one.
+                ``aud``; an answer needs one, and is signed as that node's last request.
+            attempt: How many tokens for the request were refused: each is signed with the next of
+                the secrets, as the other node may not have the first one yet.
 
         Returns:
             The token and its id.
         """
+        keys = self._all[attempt % len(self._all)]
+        if kind == "answer":
+            keys = self._askers.get(str(claims.get("aud")), keys)
         now = int(self._wall())
         token_id = secrets.token_urlsafe(_JTI_BYTES)
         complete: Claims = {
             "iss": self._node_id,
-            "aud": _audience(self._current),
+            "aud": _audience(keys),
             "iat": now,
             "exp": now + LIFETIME,
             "jti": token_id,
             "bid": self._boot_id,
             **claims,
         }
-        return _sign(kind, self._current, msgspec.json.encode(complete)), token_id
+        return _sign(kind, keys, msgspec.json.encode(complete)), token_id
 
     def verify(
         self,
@@ -147,7 +168,14 @@ class Tokens:
                 raise BadToken(f"token with another {name}")
         if kind == "request":  # an answer repeats the request's id, which is new each time
             self._check_time_and_replay(claims, keys, source)
+            self._remember(str(claims["iss"]), keys)
         return claims
+
+    def _remember(self, asker: str, keys: MeshKeys) -> None:
+        self._askers[asker] = keys
+        self._askers.move_to_end(asker)
+        if len(self._askers) > _MOST_ASKERS:
+            self._askers.popitem(last=False)
 
     def _keys_untrusted(self, kind: TokenKind, token: str) -> MeshKeys:
         if len(token) > MAX_TOKEN or not token.isascii():

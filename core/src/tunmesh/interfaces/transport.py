@@ -89,10 +89,12 @@ class IssuedToken(NamedTuple):
     Attributes:
         text: To send.
         id: Its ``jti`` claim, which the answer to the request repeats.
+        attempts: How many attempts yield different tokens: one for each of this node's secrets.
     """
 
     text: str
     id: str
+    attempts: int = 1
 
 
 class TransportContext(Context, Protocol):
@@ -112,13 +114,17 @@ class TransportContext(Context, Protocol):
     def is_overlay(self, address: str) -> bool:
         """Whether an IP address lies inside the mesh: it must not be used as an endpoint."""
 
-    def issue_token(self, kind: TokenKind, claims: Mapping[str, str | int]) -> IssuedToken:
+    def issue_token(
+        self, kind: TokenKind, claims: Mapping[str, str | int], attempt: int = 0
+    ) -> IssuedToken:
         """Sign a JSON Web Token with the mesh secret, for a request or for the answer to one.
 
         Args:
             kind: Which of the two; one is never taken for the other.
             claims: What it is bound to. The issuer, the time and a unique id are added; the
                 audience is any node of the mesh unless there is an ``aud``.
+            attempt: How many tokens for this request were refused. While the secret of a mesh is
+                being changed nodes have several, and the other one may lack the first of them.
         """
 
     def verify_token(

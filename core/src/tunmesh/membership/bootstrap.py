@@ -44,6 +44,19 @@ class BootstrapGroup:
         self._rounds = 0
         self._round_at = -math.inf
 
+    def change(
+        self, urls: Iterable[str], retries: int, interval: Callable[[], float], now: float
+    ) -> None:
+        """Try other URLs, or otherwise; nodes that were reached count further."""
+        urls = tuple(dict.fromkeys(urls))
+        if urls != self.urls:
+            self.urls = urls
+            self._pending.intersection_update(urls)
+            self._selves.intersection_update(urls)
+            self._rounds, self._round_at = 0, now
+        self._retries = retries
+        self._interval = interval
+
     @property
     def nodes(self) -> frozenset[str]:
         """The live nodes that the group reached."""

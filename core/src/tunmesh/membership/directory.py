@@ -101,6 +101,10 @@ class Directory:
         self._signer.update(changes, now)
         self._publish(now)
 
+    def timing_changed(self, now: float) -> None:
+        """The thresholds are others now: judge every node again."""
+        self._members.deadline = now
+
     def leave(self, now: float) -> None:
         """Say goodbye to all peers."""
         self._signer.leave(now)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class DirectoryTiming:
     """Intervals and thresholds.
+
+    Not frozen: whoever holds it follows a changed configuration.
 
     Attributes:
         digest_min: Digests are sent after a random time between this

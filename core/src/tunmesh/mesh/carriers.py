@@ -30,6 +30,10 @@ class Carriers:
         self._users: dict[PathHandle, int] = {}
         self._observed: dict[str, None] = {}
 
+    def set_advertise(self, advertise: tuple[str, ...]) -> None:
+        """Announce these endpoints instead of the transports' own; those, if there are none."""
+        self._advertise = advertise
+
     def add(self, transport: Transport) -> None:
         """Use a transport that listens; of two with one scheme the first is used."""
         self.transports.append(transport)

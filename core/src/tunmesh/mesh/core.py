@@ -25,6 +25,7 @@ from tunmesh.mesh.explaining import MARK, Explaining
 from tunmesh.mesh.joining import Joining
 from tunmesh.mesh.members import Members
 from tunmesh.mesh.policies import Policies
+from tunmesh.mesh.reconfiguring import own_copy, reconfigure
 from tunmesh.mesh.relaying import Relaying
 from tunmesh.mesh.roster import Roster
 from tunmesh.session.handshake import Handshakes
@@ -86,8 +87,10 @@ class Mesh:
         wake: Callable[[float], None],
         verifier: RecordVerifier | None = None,
     ) -> None:
+        settings = own_copy(settings)
         self.settings = settings
         self.key = key
+        self.keyring = keyring
         self.drops = Drops()
         self.rng = rng
         self.timing = settings.paths
@@ -233,6 +236,19 @@ class Mesh:
             endpoints=self.carriers.endpoints(),
         )
         self.members.pump()
+
+    def reconfigure(self, settings: MeshSettings) -> None:
+        """Follow other settings: see `tunmesh.mesh.reconfiguring`.
+
+        Raises:
+            BadPacket: Others would not accept the record that follows from them.
+        """
+        reconfigure(self, settings, self._clock())
+
+    def set_keyring(self, keyring: Keyring) -> None:
+        """Use and accept other secrets from now on; sessions go on until they are renewed."""
+        self.keyring = keyring
+        self.handshakes.set_keyring(keyring)
 
     def start(self) -> None:
         """Begin to look for others."""

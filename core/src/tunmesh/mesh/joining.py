@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from tunmesh.errors import EndpointError
@@ -39,7 +39,7 @@ class Joining:
         self,
         own_id: str,
         carriers: Carriers,
-        make_query: Callable[[float], tuple[int, bytes]],
+        make_query: Callable[[float, int], tuple[int, bytes]],
         *,
         resolve: Resolve,
         timers: Timers,
@@ -62,6 +62,23 @@ class Joining:
     ) -> None:
         """Join by these URLs."""
         self.groups.append(BootstrapGroup(name, list(urls), retries, interval, self._rng))
+
+    def set_groups(
+        self, groups: Mapping[str, tuple[Iterable[str], int, Callable[[], float]]]
+    ) -> None:
+        """Join by these groups, and no others: their URLs, retries and intervals by name.
+
+        A group that was there keeps the nodes that it reached.
+        """
+        now = self._clock()
+        known = {group.name: group for group in self.groups}
+        self.groups = [known[name] for name in groups if name in known]
+        for name, (urls, retries, interval) in groups.items():
+            if name in known:
+                known[name].change(urls, retries, interval, now)
+            else:
+                self.add_group(name, urls, retries, interval)
+        self.run(now)
 
     def run(self, now: float) -> None:
         """Ask at the URLs whose turn it is."""

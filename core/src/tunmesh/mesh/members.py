@@ -70,6 +70,11 @@ class Members:
         self._lost: set[str] = set()  # peers that were reached, and do not answer now
         self._choose_by = float("inf")
 
+    def set_eager_peers(self, number: int) -> None:
+        """Keep a session with each of so many nodes."""
+        self._eager_peers = number
+        self._choose_soon(self._clock())
+
     # ------------------------------------------------------------ what they say
 
     def set_attribute(self, plugin: str, value: bytes) -> None:

@@ -81,6 +81,7 @@ class Relaying(Transport):
         receive: Takes datagrams that came through a relay.
 
     Attributes:
+        willing: Whether this node relays for others.
         forwarded: Datagrams relayed for others.
         forwarded_bytes: Their bytes.
     """
@@ -104,7 +105,7 @@ class Relaying(Transport):
         self.forwarded = self.forwarded_bytes = 0
         self._peers = peers
         self._records = records
-        self._willing = willing
+        self.willing = willing
         self._drops = drops
         self._clock = clock
         self._receive = receive
@@ -199,7 +200,7 @@ class Relaying(Transport):
             self._drops["misrouted"] += count
         elif kind == RELAYED:
             self._receive(self._handle(sender, other), data, min(size, len(data)))
-        elif not self._willing:
+        elif not self.willing:
             self._drops["misrouted"] += count
         else:
             self._forward(sender, other, data, size, count)

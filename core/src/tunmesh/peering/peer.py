@@ -139,6 +139,11 @@ class Peer:
         if self._dialer.begin(now + delay):
             self._services.reschedule(self)
 
+    def renew(self, now: float) -> None:
+        """Make another session in place of the one there is, which is used until then."""
+        if self.session.current is not None:
+            self.dial(now)
+
     def hasten(self, now: float) -> None:
         """Make a session soon: packets wait for it, or the peer has just been seen."""
         self.dial(now)

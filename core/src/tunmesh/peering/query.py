@@ -36,7 +36,8 @@ class Queries:
     """The key queries under way.
 
     Args:
-        make: Makes a key query: its index and the datagram.
+        make: Makes a key query, given the time and the number of the attempt: its index and the
+            datagram.
         adopt: Keeps a handle while it is asked.
         release: Lets it go.
         rng: For jitter.
@@ -44,7 +45,7 @@ class Queries:
 
     def __init__(
         self,
-        make: Callable[[float], tuple[int, bytes]],
+        make: Callable[[float, int], tuple[int, bytes]],
         adopt: Callable[[PathHandle], None],
         release: Callable[[PathHandle], None],
         rng: random.Random,
@@ -78,7 +79,7 @@ class Queries:
                 self._end(query)
                 query.group.failed(query.url)
                 continue
-            index, datagram = self._make(now)
+            index, datagram = self._make(now, query.attempt)
             query.indices.append(index)
             self._by_index[index] = query
             query.attempt += 1

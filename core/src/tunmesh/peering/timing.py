@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass
 class PathTiming:
     """How often paths are probed, in seconds.
+
+    Not frozen: whoever holds it follows a changed configuration.
 
     Attributes:
         path_probe: The active path, while it carries traffic or does not answer.

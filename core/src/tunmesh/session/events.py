@@ -42,13 +42,14 @@ class Send:
 class KeyLearned:
     """A query was answered. Nothing is proven but that the answerer knows the secret.
 
-    The answerer may be this node itself.
+    The answerer may be this node itself. `psk_id` tells which secret that is.
     """
 
     query_index: int
     static: bytes
     node_id: str
     suites: int
+    psk_id: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ class Handshakes:
 
     __slots__ = (
         "_drops",
+        "_hardware_aes",
         "_index_used",
         "_initiations",
         "_local",
@@ -105,10 +106,8 @@ class Handshakes:
         force_under_load: bool = False,
         now: float = 0.0,
     ) -> None:
-        offer = suite_rules.offer(suites, hardware_aes=hardware_aes)
-        default_suite = suite_rules.choose(offer, offer)
-        if default_suite is None:
-            raise ConfigError("no cipher suite is allowed", key="mesh.cipher")
+        self._hardware_aes = hardware_aes
+        offer, default_suite = self._offer(suites)
         self.counters = dict.fromkeys(_COUNTERS, 0)
         self._drops = drops
         self._index_used = index_used
@@ -135,9 +134,24 @@ class Handshakes:
         """Requests of others that were answered but not confirmed yet."""
         return self._responses.half_open
 
-    def query(self, now: float) -> tuple[int, bytes]:
-        """A KEYQ for one endpoint, and the index that its `KeyLearned` will carry."""
-        return self._queries.ask(now)
+    def set_keyring(self, keyring: Keyring) -> None:
+        """Use and accept other secrets from now on; sessions go on until they are renewed."""
+        self._local.set_keyring(keyring)
+        self._initiations.secrets_changed()
+
+    def set_suites(self, suites: Sequence[int]) -> None:
+        """Offer other suites from now on; sessions go on until they are renewed."""
+        self._local.suites, self._local.default_suite = self._offer(suites)
+
+    def query(self, now: float, attempt: int = 0) -> tuple[int, bytes]:
+        """A KEYQ for one endpoint, and the index that its `KeyLearned` will carry.
+
+        Args:
+            now: The time.
+            attempt: How often that endpoint was asked before, without an answer: each asks under
+                the next of the mesh secrets.
+        """
+        return self._queries.ask(now, attempt)
 
     def initiate(self, static: bytes, now: float) -> Initiation:
         """A new request for a session with the holder of a static key.
@@ -181,6 +195,14 @@ class Handshakes:
         self._initiations.expire(now)
         self._responses.expire(now)
 
+    def _offer(self, suites: Sequence[int]) -> tuple[int, int]:
+        """What to offer, and what to ask of a node whose offer is not known."""
+        offer = suite_rules.offer(suites, hardware_aes=self._hardware_aes)
+        default_suite = suite_rules.choose(offer, offer)
+        if default_suite is None:
+            raise ConfigError("no cipher suite is allowed", key="mesh.cipher")
+        return offer, default_suite
+
     def _receive(
         self, data: bytes, source: bytes, endpoint: str, now: float, *, known: bool
     ) -> list[Event]:
@@ -197,7 +219,7 @@ class Handshakes:
             events = self._queries.receive_reply(data, now)
             for event in events:
                 if isinstance(event, KeyLearned):
-                    self._initiations.learn(event.static, event.suites)
+                    self._initiations.learn(event.static, event.suites, event.psk_id)
             return events
         raise BadPacket(f"a message of the unknown type {kind}")
 

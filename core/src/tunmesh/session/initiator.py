@@ -65,11 +65,15 @@ class _Contact:
         suites: Its offer, None if it is not known.
         cookies: By kind: the value, and until when it is of use.
         retried: By kind: when it last led to an immediate retry.
+        attempts: Requests made for it in a row, none answered.
+        has_secret: A secret that it has, as it has just shown; for the next request.
     """
 
     suites: int | None = None
     cookies: dict[int, tuple[bytes, float]] = field(default_factory=dict)
     retried: dict[int, float] = field(default_factory=dict)
+    attempts: int = 0
+    has_secret: bytes | None = None
 
     def cookie(self, kind: int, now: float) -> bytes | None:
         value, until = self.cookies.get(kind, (b"", now))
@@ -94,9 +98,17 @@ class Initiations:
     def __contains__(self, index: int) -> bool:
         return index in self._pending
 
-    def learn(self, static: bytes, suites: int) -> None:
-        """Note the offer of a peer, so that the next request asks for the right suite."""
-        self._contact(static).suites = suites
+    def learn(self, static: bytes, suites: int, psk_id: bytes) -> None:
+        """Note what a peer offers and which secret it has, so that the next request fits."""
+        contact = self._contact(static)
+        contact.suites = suites
+        contact.has_secret = psk_id
+
+    def secrets_changed(self) -> None:
+        """Give up the requests under secrets that are no longer accepted."""
+        for initiation in list(self._pending.values()):
+            if self._local.own_keys(initiation.keys.mesh.psk_id) is None:
+                self._forget(initiation.local_index)
 
     def make(self, static: bytes, now: float) -> Initiation:
         """A new request.
@@ -114,7 +126,7 @@ class Initiations:
         theirs = local.suites if contact.suites is None else contact.suites
         # Without a common suite any will do: the answer tells whether that is still so.
         suite = choose(local.suites, theirs) or local.default_suite
-        keys = local.current_keys
+        keys = self._keys(contact)
         mesh = keys.mesh
         index = local.new_index()
         header = wire.encode_init_header(suite, index, mesh.psk_id)
@@ -165,6 +177,7 @@ class Initiations:
             boot_id=payload.boot_id,
             send_secret=sending,
             recv_secret=receiving,
+            psk_id=initiation.keys.mesh.psk_id,
         )
         local.counters["ok"] += 1
         return [Established(keypair, remote)]
@@ -181,6 +194,7 @@ class Initiations:
             raise Refused("replay")
         self._asked.add(initiation.local_index)
         contact = self._contact(initiation.static)
+        contact.has_secret = initiation.keys.mesh.psk_id
         if message.kind == cookie.SUITES:
             contact.suites = int.from_bytes(value[:2], "big")
             if choose(self._local.suites, contact.suites) is None:
@@ -242,12 +256,25 @@ class Initiations:
         """
         contact = self._contact(static)
         contact.suites = suites
+        contact.has_secret = None  # the next session begins with the first secret again
         contact.cookies.pop(cookie.CHALLENGE, None)
         for initiation in [one for one in self._pending.values() if one.static == static]:
             self._forget(initiation.local_index)
 
+    def _keys(self, contact: _Contact) -> OwnKeys:
+        """The keys for the next request to a peer."""
+        shown, contact.has_secret = contact.has_secret, None
+        keys = self._local.own_keys(shown) if shown is not None else None
+        if keys is None:
+            keys = self._local.keys_of_attempt(contact.attempts)
+        contact.attempts += 1
+        return keys
+
     def _make_room(self, static: bytes) -> None:
+        """Have a place for one more request to a peer."""
         own = [one.local_index for one in self._pending.values() if one.static == static]
+        if not own:
+            self._contact(static).attempts = 0
         if len(own) >= _MAX_PER_STATIC:
             self._forget(own[0])
         elif len(self._pending) >= _MAX_INITIATIONS:

@@ -26,6 +26,7 @@ class Keypair:
         boot_id: Of the peer's process that took part.
         send_secret: Noise's key for sending.
         recv_secret: Noise's key for receiving.
+        psk_id: Tells which mesh secret took part; not secret.
 
     Attributes:
         confirmed: Whether an authentic unit arrived under it: the peer has the keys.
@@ -42,6 +43,7 @@ class Keypair:
         "initiator",
         "local_index",
         "peer",
+        "psk_id",
         "received_bytes",
         "recv_aead",
         "recv_iv",
@@ -68,6 +70,7 @@ class Keypair:
         boot_id: bytes,
         send_secret: bytes,
         recv_secret: bytes,
+        psk_id: bytes = b"",
     ) -> None:
         self.local_index = local_index
         self.remote_index = remote_index
@@ -75,6 +78,7 @@ class Keypair:
         self.initiator = initiator
         self.created = created
         self.boot_id = boot_id
+        self.psk_id = psk_id
         self.confirmed = False
         self.send_aead = aead(suite, hkdf.expand(send_secret, b"tm1 key", 32))
         self.recv_aead = aead(suite, hkdf.expand(recv_secret, b"tm1 key", 32))

@@ -72,12 +72,17 @@ class Local:
     _last_timestamp: int = 0
 
     def __post_init__(self) -> None:
+        self.set_keyring(self.keyring)
+
+    def set_keyring(self, keyring: Keyring) -> None:
+        """Use and accept other secrets from now on."""
+        self.keyring = keyring
         static = self.key.x25519_public
         self._own_keys = {
             mesh.psk_id: OwnKeys(
                 mesh, cookie.mac1_key(mesh.gate, static), cookie.cookie_key(mesh.gate, static)
             )
-            for mesh in self.keyring.all
+            for mesh in keyring.all
         }
 
     def own_keys(self, psk_id: bytes) -> OwnKeys | None:
@@ -89,10 +94,14 @@ class Local:
         self._last_timestamp = max(self.wall_ns(), self._last_timestamp + 1)
         return self._last_timestamp
 
-    @property
-    def current_keys(self) -> OwnKeys:
-        """The keys of the secret to begin with."""
-        return self._own_keys[self.keyring.current.psk_id]
+    def keys_of_attempt(self, attempt: int) -> OwnKeys:
+        """The keys to begin with: of the first secret, then of each of the others in turn.
+
+        A node whose secrets are being changed does not know which ones its peers have by now, and
+        whoever lacks a secret does not answer.
+        """
+        secrets = self.keyring.all
+        return self._own_keys[secrets[attempt % len(secrets)].psk_id]
 
     def new_index(self) -> int:
         """A random receiver index, which nobody uses."""

@@ -48,12 +48,17 @@ class Queries:
     def __contains__(self, index: int) -> bool:
         return index in self._queries
 
-    def ask(self, now: float) -> tuple[int, bytes]:
-        """A new KEYQ for one endpoint, with the index by which its answer is known."""
+    def ask(self, now: float, attempt: int) -> tuple[int, bytes]:
+        """A new KEYQ for one endpoint, with the index by which its answer is known.
+
+        Args:
+            now: The time.
+            attempt: How often that endpoint was asked before, without an answer.
+        """
         self.expire(now)
         if len(self._queries) >= _MAX_QUERIES:
             del self._queries[next(iter(self._queries))]
-        mesh = self._local.keyring.current
+        mesh = self._local.keys_of_attempt(attempt).mesh
         index = self._local.new_index()
         body = wire.encode_key_query(index, secrets.token_bytes(16))
         query = _Query(mesh, mac(mesh.gate, body), now)
@@ -92,7 +97,7 @@ class Queries:
         node_id = node_id_of(reply.static)
         if choose(self._local.suites, reply.suites) is None:
             return [NoCommonSuite(node_id)]
-        return [KeyLearned(reply.receiver, reply.static, node_id, reply.suites)]
+        return [KeyLearned(reply.receiver, reply.static, node_id, reply.suites, query.mesh.psk_id)]
 
     def expire(self, now: float) -> None:
         """Forget what is too old."""

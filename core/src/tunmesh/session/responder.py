@@ -237,6 +237,7 @@ class Responses:
             boot_id=payload.boot_id,
             send_secret=sending,
             recv_secret=receiving,
+            psk_id=own.mesh.psk_id,
         )
         pending = _Pending(static, message, response, keypair, now)
         self._pending[static] = self._requests[message] = pending

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Timing:
     """When sessions are renewed and given up. Tests shorten it; operators set the first two.
+
+    Not frozen: whoever holds it follows a changed configuration.
 
     Attributes:
         rekey_after: Age at which the initiator renews a keypair (as WireGuard).

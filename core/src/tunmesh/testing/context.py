@@ -243,9 +243,11 @@ class FakeTransportContext(FakeContext):
         ip = ipaddress.ip_address(address)
         return any(ip in prefix for prefix in self._overlay)
 
-    def issue_token(self, kind: TokenKind, claims: Mapping[str, str | int]) -> IssuedToken:
-        """Sign a token with the first secret."""
-        return IssuedToken(*self._tokens.issue(kind, claims))
+    def issue_token(
+        self, kind: TokenKind, claims: Mapping[str, str | int], attempt: int = 0
+    ) -> IssuedToken:
+        """Sign a token with a mesh secret, the first one unless others were refused."""
+        return IssuedToken(*self._tokens.issue(kind, claims, attempt), self._tokens.attempts)
 
     def verify_token(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import logging
 import secrets
 import ssl
@@ -58,6 +59,17 @@ class _Clocks(Exception):
 
     def __init__(self, nonce: str) -> None:
         self.nonce = nonce
+
+
+class _Refused(Exception):
+    """The other node takes no such token.
+
+    Args:
+        attempts: How many tokens of different secrets there are.
+    """
+
+    def __init__(self, attempts: int) -> None:
+        self.attempts = attempts
 
 
 class Client:
@@ -119,10 +131,7 @@ class Client:
         """Make a request with a token, and check the token of the answer."""
         try:
             with anyio.fail_after(_DIAL_SECONDS):
-                try:
-                    return await self._get_once(endpoint, path, headers, status)
-                except _Clocks as other:
-                    return await self._get_once(endpoint, path, headers, status, other.nonce)
+                return await self._get_by_any_secret(endpoint, path, headers, status)
         except _Clocks as error:
             raise EndpointError(f"{endpoint.url} takes no token of this node's time") from error
         except BadToken as error:
@@ -137,14 +146,39 @@ class Client:
                 f"{endpoint.url}: {reason or str(error) or type(error).__name__}"
             ) from error
 
+    async def _get_by_any_secret(
+        self, endpoint: Endpoint, path: str, headers: dict[str, str], status: int
+    ) -> tuple[Wire, httpx.Headers, bytes]:
+        """Ask with the first secret of the mesh; with the others if that is refused."""
+        attempt, attempts = 0, 1
+        while attempt < attempts:
+            get = functools.partial(self._get_once, endpoint, path, headers, status, attempt)
+            try:
+                try:
+                    return await get("")
+                except _Clocks as other:
+                    return await get(other.nonce)
+            except _Refused as refusal:
+                attempt, attempts = attempt + 1, refusal.attempts
+        raise EndpointError(
+            f"{endpoint.url} refuses this node: it has another secret or mesh name, or something "
+            "in between ends TLS (plugins.https.external_cert_file there)"
+        )
+
     async def _get_once(
-        self, endpoint: Endpoint, path: str, headers: dict[str, str], status: int, nonce: str = ""
+        self,
+        endpoint: Endpoint,
+        path: str,
+        headers: dict[str, str],
+        status: int,
+        attempt: int,
+        nonce: str,
     ) -> tuple[Wire, httpx.Headers, bytes]:
         wire = await self._connect(endpoint)
         try:
             certificate = digest(wire.pipe.certificate())
             token = self._context.issue_token(
-                "request", admission.request_claims(path, certificate, nonce)
+                "request", admission.request_claims(path, certificate, nonce), attempt
             )
             origin = httpcore.Origin(b"https", endpoint.host.encode(), endpoint.port)
             fields = {"User-Agent": "tunmesh", "Authorization": f"Bearer {token.text}", **headers}
@@ -158,7 +192,7 @@ class Client:
             ):
                 body = b"" if response.status_code == _SWITCHING else await _body(response)
                 if response.status_code == _UNAUTHORIZED:
-                    _raise_refusal(endpoint, body)
+                    _raise_refusal(body, token.attempts)
                 if response.status_code != status:
                     # Of a proxy or a load balancer; behind it there may be somebody soon.
                     raise Unreachable(f"{endpoint.url} answered {response.status_code}")
@@ -245,14 +279,11 @@ async def _body(response: httpx.Response) -> bytes:
     return body
 
 
-def _raise_refusal(endpoint: Endpoint, body: bytes) -> None:
+def _raise_refusal(body: bytes, attempts: int) -> None:
     try:
         nonce = msgspec.json.decode(body, type=admission.Nonce).nonce
     except msgspec.DecodeError:
-        raise EndpointError(
-            f"{endpoint.url} refuses this node: it has another secret or mesh name, or something "
-            "in between ends TLS (plugins.https.external_cert_file there)"
-        ) from None
+        raise _Refused(attempts) from None
     raise _Clocks(nonce)
 
 
