@@ -23,7 +23,6 @@ def applies(table: type[msgspec.Struct], field: msgspec.structs.FieldInfo) -> Ap
         table: The options type.
         field: One of its fields.
     """
-    found: Applies = extras(unwrap(field.type)[1]).get("applies") or getattr(
-        table, "applies", "restart"
-    )
+    said = extras(unwrap(field.type)[1]).get("applies")
+    found: Applies = said or getattr(table, "applies", "restart")
     return found

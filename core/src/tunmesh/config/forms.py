@@ -66,6 +66,12 @@ def is_struct(kind: TypeForm) -> bool:
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
+def holds_tables(annotation: TypeForm) -> bool:
+    """Whether a type is a table of tables with names of the user's choice."""
+    kind = unwrap(annotation)[0]
+    return origin_of(kind) is dict and is_struct(unwrap(get_args(kind)[1])[0])
+
+
 def element_type(kind: TypeForm) -> TypeForm:
     """The type of the elements, if a type is ``tuple[X, ...]`` or ``list[X]``, else None."""
     arguments = get_args(kind)

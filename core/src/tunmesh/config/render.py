@@ -11,7 +11,7 @@ from typing import Any, get_args
 import msgspec
 
 from tunmesh.config.applies import applies
-from tunmesh.config.forms import describe, extras, is_struct, origin_of, unwrap
+from tunmesh.config.forms import describe, extras, holds_tables, unwrap
 from tunmesh.config.problems import join_key
 from tunmesh.config.toml import plain, toml_value
 from tunmesh.config.types import Config, Document, PluginsOptions
@@ -112,7 +112,7 @@ class _Writer:
         """A table of which nothing is known but its name."""
         self._header(key, "")
         for name, value in table.items():
-            shown = MASK if value and _SECRET_KEY.search(name) else _mask(plain(value))
+            shown = MASK if value and _SECRET_KEY.search(name) else masked(plain(value))
             self._lines.append(f"{join_key('', name)} = {toml_value(shown)}")
 
     def _header(self, key: str, summary: str) -> None:
@@ -131,7 +131,7 @@ class _Writer:
                     continue
                 seen.add(field.encode_name)
                 content = getattr(value, field.name)
-                if isinstance(content, msgspec.Struct) or _holds_tables(field):
+                if isinstance(content, msgspec.Struct) or holds_tables(field.type):
                     inner.append((field, content))
                 else:
                     self._assignment(type(value), field, content)
@@ -164,24 +164,19 @@ class _Writer:
         elif extra.get("secret") and value:
             self._lines.append(f"{name} = {toml_value(MASK)}")
         else:
-            self._lines.append(f"{name} = {toml_value(_mask(plain(value)))}")
-
-
-def _holds_tables(field: msgspec.structs.FieldInfo) -> bool:
-    kind = unwrap(field.type)[0]
-    return origin_of(kind) is dict and is_struct(unwrap(get_args(kind)[1])[0])
+            self._lines.append(f"{name} = {toml_value(masked(plain(value)))}")
 
 
 def _summary(kind: type) -> str:
     return (kind.__doc__ or "").strip().partition("\n")[0]
 
 
-def _mask(value: Any) -> Any:  # noqa: ANN401  # any TOML value
+def masked(value: Any) -> Any:  # noqa: ANN401  # any TOML value
     """The value without the passwords of URLs."""
     if isinstance(value, str):
         return _PASSWORD.sub(rf"\g<user>:{MASK}@", value)
     if isinstance(value, list):
-        return [_mask(element) for element in value]
+        return [masked(element) for element in value]
     if isinstance(value, dict):
-        return {name: _mask(element) for name, element in value.items()}
+        return {name: masked(element) for name, element in value.items()}
     return value
