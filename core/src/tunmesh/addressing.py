@@ -41,7 +41,7 @@ class OwnAddresses:
         state_dir: Path | None,
     ) -> None:
         texts = tuple(texts)
-        static = tuple(ip_interface(text) for text in texts if not is_auto(text))
+        static = static_addresses(texts)
         self._by_provider: dict[str, tuple[Interface, ...]] = {_STATIC: static}
         self._configured = {_STATIC, _AUTO}
         self._state_dir = state_dir
@@ -56,6 +56,10 @@ class OwnAddresses:
                     static=(interface.ip for interface in static),
                 )
                 self._take()
+
+    def set_static(self, texts: Iterable[str]) -> None:
+        """Those of a changed configuration, none of which the node is to find by itself."""
+        self._by_provider[_STATIC] = static_addresses(texts)
 
     def set(self, provider: str, addresses: tuple[Interface, ...]) -> None:
         """What a provider contributes."""
@@ -95,6 +99,11 @@ class OwnAddresses:
                 keep_addresses(self._state_dir, addresses)
             except OSError as error:
                 log.warning("addresses not kept directory=%s error=%s", self._state_dir, error)
+
+
+def static_addresses(texts: Iterable[str]) -> tuple[Interface, ...]:
+    """The addresses of a configuration that the node does not find by itself."""
+    return tuple(ip_interface(text) for text in texts if not is_auto(text))
 
 
 def load_addresses(state_dir: Path) -> tuple[Interface, ...]:

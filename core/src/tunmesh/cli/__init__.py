@@ -127,13 +127,15 @@ def _add_admin(commands: Subparsers) -> None:
         ("peers", "show the peers of the running node"),
         ("routes", "show the routes of the running node"),
         ("groups", "show the multicast groups of the running node"),
+        ("reload", "have the running node read its configuration again"),
         ("stop", "stop the running node"),
     ):
         parser = commands.add_parser(name, help=text)
         _add_node(parser)
         if name != "stop":
             _add_json(parser)
-        parser.set_defaults(handler=_lazy(f"tunmesh.cli.status:{name}_command"))
+        module = "reload" if name == "reload" else "status"
+        parser.set_defaults(handler=_lazy(f"tunmesh.cli.{module}:{name}_command"))
 
 
 def _add_diagnosis(commands: Subparsers) -> None:
@@ -271,6 +273,13 @@ def _add_config(commands: Subparsers) -> None:
     shown = actions.add_parser("show", help="print the configuration in force, secrets masked")
     _add_configuration(shown)
     shown.set_defaults(handler=_lazy("tunmesh.cli.config:show_command"))
+    imported = actions.add_parser(
+        "import",
+        help="translate a configuration of TunMesh 0.7 (YAML) to TOML",
+        description="Prints the TOML, and on stderr what could not be carried over.",
+    )
+    imported.add_argument("file", metavar="FILE")
+    imported.set_defaults(handler=_lazy("tunmesh.cli.config:import_command"))
     schema = actions.add_parser("schema", help="print the JSON Schema, for editors")
     _add_selection(schema)
     schema.set_defaults(handler=_lazy("tunmesh.cli.config:schema_command"))
@@ -281,6 +290,31 @@ def _add_secret(commands: Subparsers) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     generate = actions.add_parser("generate", help="print a new mesh secret")
     generate.set_defaults(handler=_lazy("tunmesh.cli.secret:generate_command"))
+    rotate = actions.add_parser(
+        "rotate",
+        help="change the mesh secret in three steps, each done on all nodes before the next",
+        description=(
+            "Edits the file mesh.secret_file of this node and has the node that runs here read "
+            "it. Do each step on all nodes before the next one. --add makes a secret and prints "
+            "it, to be carried to the others: tunmesh secret rotate --add | ssh OTHER tunmesh "
+            "secret rotate --add --from -"
+        ),
+    )
+    step = rotate.add_mutually_exclusive_group(required=True)
+    step.add_argument("--add", action="store_true", help="accept one more secret")
+    step.add_argument("--use", action="store_true", help="begin sessions with the newest secret")
+    step.add_argument("--retire", action="store_true", help="accept only the first secret")
+    rotate.add_argument(
+        "--from",
+        dest="source",
+        metavar="FILE",
+        help="with --add: take the secret there; - is stdin",
+    )
+    rotate.add_argument(
+        "--force", action="store_true", help="with --retire: though peers use an older secret yet"
+    )
+    _add_node(rotate)
+    rotate.set_defaults(handler=_lazy("tunmesh.cli.secret:rotate_command"))
 
 
 _FILE_HELP = "the configuration (default: $TUNMESH_CONFIG, or /etc/tunmesh/tunmesh.toml)"

@@ -6,11 +6,13 @@ import argparse
 import json
 import os
 import sys
+from pathlib import Path
 
 import msgspec
 
 from tunmesh.cli.plugins import load_plugins
 from tunmesh.config import Config, ConfigErrors, load_config, read_config, resolve_secrets
+from tunmesh.config.importing import import_config
 from tunmesh.config.render import PluginTable, example, show
 from tunmesh.config.schema import schema
 from tunmesh.config.secrets import VARIABLE
@@ -93,6 +95,21 @@ def show_command(args: argparse.Namespace) -> int:
             tables.append(_table(host, entry.name, options))
             others.pop(entry.name, None)
     sys.stdout.write(show(config, tables, others))
+    return 0
+
+
+def import_command(args: argparse.Namespace) -> int:
+    """Translate a configuration of the predecessor."""
+    try:
+        text = Path(args.file).read_text(encoding="utf-8")
+        imported = import_config(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", path=args.file) from error
+    except ConfigError as error:
+        raise ConfigError(error.message, key=error.key, path=args.file) from error
+    sys.stdout.write(imported.text())
+    for note in imported.notes:
+        print(f"{args.file}: warning: {note}", file=sys.stderr)
     return 0
 
 

@@ -23,6 +23,6 @@ def applies(table: type[msgspec.Struct], field: msgspec.structs.FieldInfo) -> Ap
         table: The options type.
         field: One of its fields.
     """
-    said = extras(unwrap(field.type)[1]).get("applies")
-    found: Applies = said or getattr(table, "applies", "restart")
+    of_table: Applies = getattr(table, "applies", "restart")
+    found: Applies = extras(unwrap(field.type)[1]).get("applies", of_table)
     return found

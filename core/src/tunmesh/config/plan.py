@@ -110,7 +110,7 @@ def _compare_tables(
             result[name], found = compare(before, after, inner, held)
             changes += found
             continue
-        takes: Applies = "restart" if held(inner) else _of_table(before or after)
+        takes: Applies = "restart" if held(inner) else _of_table(type(before or after))
         kept = before if takes == "restart" else after
         if kept is not None:
             result[name] = kept
@@ -118,9 +118,8 @@ def _compare_tables(
     return result, changes
 
 
-def _of_table(table: msgspec.Struct | None) -> Applies:
+def _of_table(kind: type[Any]) -> Applies:
     """What it takes that a table comes or goes: the most that any of its keys takes."""
-    kind = type(table)
     classes = {applies(kind, field) for field in msgspec.structs.fields(kind)}
     return "restart" if "restart" in classes else "reconnect" if "reconnect" in classes else "live"
 

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from tunmesh.config.secretfile import SecretFile
 from tunmesh.config.types import Config
 from tunmesh.errors import ConfigError
 
@@ -28,7 +29,8 @@ def resolve_secrets(config: Config, environ: Mapping[str, str]) -> tuple[list[by
     path = config.origin.override(key) or config.path
     warnings = []
     if config.mesh.secret_file:
-        texts = _read_file(config.mesh.secret_file, path, environ.get(CREDENTIALS))
+        text = read_secret_file(config.mesh.secret_file, path, environ.get(CREDENTIALS))
+        texts = list(SecretFile.parse(text).secrets)
     elif config.mesh.secret:
         texts = [config.mesh.secret]
         if key in config.from_environment:
@@ -47,8 +49,17 @@ def resolve_secrets(config: Config, environ: Mapping[str, str]) -> tuple[list[by
     return [_checked(text, key, path, warnings) for text in texts], warnings
 
 
-def _read_file(name: str, path: str, credentials: str | None) -> list[str]:
-    """The secrets of a file, one a line."""
+def read_secret_file(name: str, path: str, credentials: str | None) -> str:
+    """The text of a file of secrets, which holds one at least.
+
+    Args:
+        name: The file.
+        path: What names it, for errors.
+        credentials: The directory in which systemd hands out credentials.
+
+    Raises:
+        ConfigError: It cannot be read, must not be used, or is empty.
+    """
     key = "mesh.secret_file"
     forbidden = stat.S_IRGRP | stat.S_IROTH
     if credentials and Path(name).parent == Path(credentials):
@@ -69,11 +80,9 @@ def _read_file(name: str, path: str, credentials: str | None) -> list[str]:
         raise ConfigError(f"{name}: {error.strerror}", key=key, path=path) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{name} is not UTF-8", key=key, path=path) from error
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
-    secrets = [line for line in lines if line]
-    if not secrets:
+    if not text.strip("\r\n"):
         raise ConfigError(f"{name} is empty", key=key, path=path)
-    return secrets
+    return text
 
 
 def _checked(text: str, key: str, path: str, warnings: list[str]) -> bytes:

@@ -22,6 +22,7 @@ from tunmesh.interfaces.registration import (
     TransportRegistration,
     TunRegistration,
 )
+from tunmesh.interfaces.reload import SupportsReload
 from tunmesh.interfaces.transport import (
     Inbound,
     IssuedToken,
@@ -51,6 +52,7 @@ __all__ = [
     "Reactor",
     "Route",
     "RoutingPolicy",
+    "SupportsReload",
     "SupportsVerdict",
     "TokenKind",
     "Transport",

@@ -69,6 +69,7 @@ class PluginHost(Notifier):
     ) -> None:
         super().__init__()
         self._config = config or Config()
+        self._environ = environ
         self._tables = OptionTables(self._config, environ)
         self._path = path
         self._found: dict[str, Found] = {}
@@ -267,12 +268,26 @@ class PluginHost(Notifier):
 
         Tables of plugins that are not selected, or cannot be used, are not looked at.
         """
-        problems = self._tables.unknown(self._entries.keys() | self._order)
+        return self.options_of(self._config)[1]
+
+    def options_of(self, config: Config) -> tuple[dict[tuple[str, Role], Any], list[Problem]]:
+        """The options of all active plugins in a configuration, and as of `option_problems`.
+
+        Args:
+            config: Maybe another than that with which the plugins were loaded.
+
+        Returns:
+            By plugin and role; and everything that is wrong.
+        """
+        tables = OptionTables(config, self._environ)
+        problems = tables.unknown(self._entries.keys() | self._order)
+        found: dict[tuple[str, Role], Any] = {}
         for name in self._order:
             registrations = self._registrations.get(name, {})
             for role in registrations:
-                problems += self._tables.convert(name, role, registrations)[1]
-        return list(dict.fromkeys(problems))  # roles may share an option
+                found[name, role], more = tables.convert(name, role, registrations)
+                problems += more
+        return found, list(dict.fromkeys(problems))  # roles may share an option
 
     def failed(self, name: str, error: BaseException) -> None:
         """Note that a plugin's object raised while it was opened or started."""

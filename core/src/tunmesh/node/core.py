@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import logging
 import os
@@ -16,6 +15,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import anyio.abc
 import anyio.from_thread
 import anyio.lowlevel
 
-from tunmesh import __version__, statusdoc
+from tunmesh import __version__, logs, statusdoc
 from tunmesh.addressing import OwnAddresses
 from tunmesh.admin.location import socket_path
 from tunmesh.admin.server import Handler, serve
@@ -45,6 +45,7 @@ from tunmesh.node.health import Check, health, registered
 from tunmesh.node.hostconfig import HostConfig
 from tunmesh.node.lag import Lag
 from tunmesh.node.opening import NodeFailed, Opening
+from tunmesh.node.reloading import Plan, Reloading, Source, document
 from tunmesh.node.service import ServiceManager
 from tunmesh.node.settings import mesh_settings
 from tunmesh.privileges import (
@@ -85,6 +86,7 @@ class Node(Announcer):
         account: The user that the process turns into once everything is open; None if it keeps
             its privileges.
         service: Who is told how it is; nobody by default.
+        source: Where the configuration is read again; nowhere by default.
     """
 
     def __init__(
@@ -94,12 +96,15 @@ class Node(Announcer):
         secrets: list[bytes],
         account: Account | None = None,
         service: ServiceManager | None = None,
+        source: Source | None = None,
     ) -> None:
         super().__init__(plugins)
         self._service = service or ServiceManager({})
         self._config = config
         self._keyring = Keyring(secrets, config.mesh.name)
         self._account = account
+        self._source = source
+        self._reloading: Reloading | None = None
         state_dir = Path(config.node.state_dir) if config.node.state_dir else None
         if account is not None and state_dir is not None:
             _hand_over(state_dir, account)
@@ -109,6 +114,9 @@ class Node(Announcer):
                 self._key.node_id, config.node.addresses, config.mesh.networks, state_dir
             )
         self._boot_id = os.urandom(8)
+        self._tokens = Tokens(
+            self._key.node_id, self._boot_id, self._keyring, wall=time.time, clock=now
+        )
         self._mark = UNDERLAY_MARK if any_default(config.routing.accept_subnets) else 0
         self._started = now()
         self._started_at = time.time()
@@ -149,29 +157,37 @@ class Node(Announcer):
             self._host = HostConfig(self._config, self._tun, self.mesh, self._addresses, self._mark)
             await opening.address_providers(self._addresses, self._tun.name)
             await self._host.open()
-            await opening.transports(self.mesh, self._tokens(), self._mark)
+            await opening.transports(self.mesh, self._tokens, self._mark)
             await opening.policies(self.mesh)
             handlers: dict[str, Handler] = {
                 "status": lambda _: self._status(backend),
                 "stop": self._stop_command,
+                "reload": self._reload_command,
                 "explain": self._explain_command,
                 "capture": functools.partial(CaptureStream, self.mesh),
             }
             await self._open_web(stack, lambda: self._status(backend))
             path = socket_path(self._config.admin.socket, self._tun.name)
-            listen = functools.partial(serve, owner=self._user, opened=self._give_up_privileges)
+            listen = partial(serve, owner=self._user, opened=self._give_up_privileges)
             await tasks.start(listen, path, handlers)
             self._announce()
-            for name, group in self._config.bootstrap.items():
-                draw = functools.partial(group.interval.draw, self.mesh.rng)
-                self.mesh.joining.add_group(name, group.urls, group.retries, draw)
             self.mesh.start()
+            self._join()
             self._device_watch = self.reactor.watch(self._tun.fileno(), self._read_device)
             stack.callback(self._device_watch.close)
             tasks.start_soon(self._timer)
             applying = anyio.CancelScope()
             stack.callback(applying.cancel)  # before the device is closed
             tasks.start_soon(self._host.keep, applying)
+            self._reloading = Reloading(
+                self._source,
+                self._config,
+                self._plugins,
+                opening.objects,
+                self._keyring,
+                self,
+                unprivileged=self._account is not None,
+            )
             info = self._info()
             for warning in self._host.warnings():
                 log.warning("%s", warning)
@@ -226,6 +242,51 @@ class Node(Announcer):
     def _stop_command(self, _: dict[str, Any]) -> None:
         self.stop()
 
+    # ------------------------------------------------------------ configuration
+
+    async def reload(self) -> Plan:
+        """Read the configuration again, and follow what can be followed at once."""
+        if self._reloading is None:
+            return Plan(problems=["the node has not started yet"])
+        self._service.reloading()
+        plan = await self._reloading.reload()
+        self._service.ready(now(), self._summary())
+        return plan
+
+    async def _reload_command(self, _: dict[str, Any]) -> dict[str, Any]:
+        return document(await self.reload())
+
+    def follow(self, config: Config) -> None:
+        """Follow another configuration, as far as that is possible without a restart.
+
+        Raises:
+            TunmeshError: Others would not accept what this node would say of itself.
+        """
+        old, self._config = self._config, config
+        self._addresses.set_static(config.node.addresses)
+        self.mesh.reconfigure(mesh_settings(config))
+        self._announce()
+        self._join()
+        self._host.config = config
+        self._host.changed()
+        if config.log != old.log:
+            logs.setup(config.log.level, config.log.format)
+
+    def set_keyring(self, keyring: Keyring) -> None:
+        """Use and accept these secrets; sessions go on until they are renewed."""
+        self._keyring = keyring
+        self.mesh.set_keyring(keyring)
+        self._tokens.set_keyring(keyring)
+
+    def _join(self) -> None:
+        """Follow the bootstrap groups of the configuration."""
+        self.mesh.joining.set_groups(
+            {
+                name: (group.urls, group.retries, partial(group.interval.draw, self.mesh.rng))
+                for name, group in self._config.bootstrap.items()
+            }
+        )
+
     async def _explain_command(self, request: dict[str, Any]) -> dict[str, Any]:
         source, destination = (str(request.get(key, "")) for key in ("source", "destination"))
         return await explain(self.mesh, self._tun, source, destination, now())
@@ -247,9 +308,6 @@ class Node(Announcer):
     def _user(self) -> tuple[int, int] | None:
         """The uid and gid that the process turns into."""
         return None if self._account is None else (self._account.uid, self._account.gid)
-
-    def _tokens(self) -> Tokens:
-        return Tokens(self._key.node_id, self._boot_id, self._keyring, wall=time.time, clock=now)
 
     def _make_mesh(self) -> Mesh:
         return Mesh(

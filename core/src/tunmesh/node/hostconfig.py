@@ -26,7 +26,7 @@ class HostConfig:
     """What the device and the routes of this host should be.
 
     Args:
-        config: The configuration.
+        config: The configuration; may be replaced before `changed`.
         tun: The device.
         mesh: What is known of the others.
         addresses: This node's own addresses.
@@ -36,7 +36,7 @@ class HostConfig:
     def __init__(
         self, config: Config, tun: Tun, mesh: Mesh, addresses: OwnAddresses, mark: int
     ) -> None:
-        self._config = config
+        self.config = config
         self._tun = tun
         self._mesh = mesh
         self._addresses = addresses
@@ -62,7 +62,7 @@ class HostConfig:
         forwarding = self._mesh.forwarding
         return DeviceConfig(
             addresses=self._addresses.for_device(),
-            networks=self._config.mesh.networks,
+            networks=self.config.mesh.networks,
             routes=(*forwarding.kernel_routes(), *self._mesh.policies.device_routes()),
             broadcasts=forwarding.broadcasts(),
             mark=self._mark,
@@ -91,7 +91,7 @@ class HostConfig:
         return [
             f"subnet {subnet.prefix} cannot be reached by others: this host does not forward "
             f"IPv{subnet.prefix.version}; run `sysctl -w {_FORWARDING[subnet.prefix.version]}=1`"
-            for subnet in self._config.node.subnets
+            for subnet in self.config.node.subnets
             if not self._tun.forwards(subnet.prefix.version)
         ]
 

@@ -47,6 +47,9 @@ class Opening:
         config: The configuration.
         node_id: This node's id.
         user: The uid and gid that the process turns into; None if it keeps its own.
+
+    Attributes:
+        objects: What was opened, by plugin and role.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Opening:
         self._config = config
         self._node_id = node_id
         self._user = user
+        self.objects: dict[tuple[str, Role], object] = {}
 
     async def tun(self) -> tuple[str, Tun]:
         """The device, and the name of its plugin."""
@@ -76,7 +80,7 @@ class Opening:
             user=self._user,
         )
         with self._blame(name):
-            return name, await self._enter(name, registration.factory(context))
+            return name, await self._enter(name, "tun", registration.factory(context))
 
     async def address_providers(self, addresses: OwnAddresses, device: str) -> None:
         """The address providers."""
@@ -86,7 +90,7 @@ class Opening:
                 provider = registration.factory(context)
                 if provider.configures_device:
                     addresses.configure(name)
-                await self._enter(name, provider)
+                await self._enter(name, "address", provider)
 
     async def transports(self, mesh: Mesh, tokens: Tokens, mark: int) -> None:
         """The transports."""
@@ -97,7 +101,7 @@ class Opening:
             with self._blame(name):
                 transport: Transport = registration.factory(context)
                 transport.name = name
-                mesh.carriers.add(await self._enter(name, transport))
+                mesh.carriers.add(await self._enter(name, "transport", transport))
 
     async def policies(self, mesh: Mesh) -> None:
         """The routing policies."""
@@ -106,7 +110,7 @@ class Opening:
             with self._blame(name):
                 policy = registration.factory(context)
                 mesh.policies.add(name, policy)
-                await self._enter(name, policy)
+                await self._enter(name, "policy", policy)
 
     def _context(self, kind: Callable[..., C], name: str, role: Role, **more: object) -> C:
         values: dict[str, Any] = more
@@ -134,9 +138,10 @@ class Opening:
             log.debug("plugin failed plugin=%s", name, exc_info=True)
             raise NodeFailed(f"plugin {name}: {type(error).__name__}: {error}") from error
 
-    async def _enter(self, name: str, thing: AbstractAsyncContextManager[T]) -> T:
+    async def _enter(self, name: str, role: Role, thing: AbstractAsyncContextManager[T]) -> T:
         """Open a plugin's object, and close it in the end."""
         opened = await thing.__aenter__()
+        self.objects[name, role] = opened
         self._stack.push_async_exit(functools.partial(_close, name, thing))
         return opened
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import ip_network
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -16,6 +16,8 @@ from tunmesh_multicast_igmp.rules import EVERY_GROUP, Mode, Scope
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table ``[plugins.igmp]``. Timers have the names of RFC 3376, section 8."""
+
+    applies: ClassVar[str] = "live"
 
     query_interval: Annotated[
         Duration, msgspec.Meta(description="between two general queries to this host")

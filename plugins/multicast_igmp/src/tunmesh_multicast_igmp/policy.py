@@ -16,7 +16,14 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Self
 
-from tunmesh.plugin import BadPacket, GroupMember, PolicyContext, Route, RoutingPolicy
+from tunmesh.plugin import (
+    BadPacket,
+    GroupMember,
+    PolicyContext,
+    Route,
+    RoutingPolicy,
+    SupportsReload,
+)
 from tunmesh_multicast_igmp import igmp, mld
 from tunmesh_multicast_igmp.attribute import (
     NOTHING,
@@ -40,7 +47,7 @@ _ROUTER_DISCOVERY = frozenset({133, 134})
 _NEVER = float("inf")
 
 
-class IgmpPolicy(RoutingPolicy):
+class IgmpPolicy(RoutingPolicy, SupportsReload):
     """Multicast learned from IGMP and MLD.
 
     Args:
@@ -53,14 +60,7 @@ class IgmpPolicy(RoutingPolicy):
     def __init__(self, context: PolicyContext) -> None:
         options: Options = context.options
         self._context = context
-        self._timing = Timing(
-            options.robustness,
-            float(options.query_interval),
-            float(options.query_response_interval),
-        )
-        self._rules = Rules(prefixes("mode", options.mode), prefixes("scope", options.scope))
-        self._limit = options.rate_limit
-        self._router_port = options.router_ports
+        self._use(options)
         self._table = GroupTable(
             self._timing.group_membership_interval, most_groups=options.max_groups
         )
@@ -81,6 +81,27 @@ class IgmpPolicy(RoutingPolicy):
         self._changed(self._context.now())
         self.handle_timer(self._context.now())
         return self
+
+    # ------------------------------------------------------------------ options
+
+    def _use(self, options: Options) -> None:
+        self._timing = Timing(
+            options.robustness,
+            float(options.query_interval),
+            float(options.query_response_interval),
+        )
+        self._rules = Rules(prefixes("mode", options.mode), prefixes("scope", options.scope))
+        self._limit = options.rate_limit
+        self._router_port = options.router_ports
+
+    def reload(self, options: Options) -> None:
+        now = self._context.now()
+        self._use(options)
+        self._table.set_limits(self._timing.group_membership_interval, options.max_groups)
+        self._querier.set_timing(self._timing, now)
+        self._context.routes_changed()
+        self._publish(now)
+        self._wake()
 
     # ---------------------------------------------------------------- this host
 

@@ -49,6 +49,11 @@ class Querier:
         self._startup = timing.robustness
         self._due = now
 
+    def set_timing(self, timing: Timing, now: float) -> None:
+        """Go on with other timers; the next query is due no later than by them."""
+        self._timing = timing
+        self._due = min(self._due, now + timing.query_interval)
+
     def due(self, now: float) -> bool:
         """Whether a general query is to be sent; if so, the next one is planned."""
         if now < self._due:

@@ -91,6 +91,11 @@ class GroupTable:
     def __len__(self) -> int:
         return len(self._groups)
 
+    def set_limits(self, membership_interval: float, most_groups: int) -> None:
+        """Other limits for what is reported from now on."""
+        self._interval = membership_interval
+        self._most_groups = most_groups
+
     def filters(self) -> Mapping[Address, Filter]:
         """What is wanted of each group, the oldest first; the same object until it changes."""
         if self._filters is None:
