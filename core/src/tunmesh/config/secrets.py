@@ -29,8 +29,8 @@ def resolve_secrets(config: Config, environ: Mapping[str, str]) -> tuple[list[by
     path = config.origin.override(key) or config.path
     warnings = []
     if config.mesh.secret_file:
-        text = read_secret_file(config.mesh.secret_file, path, environ.get(CREDENTIALS))
-        texts = list(SecretFile.parse(text).secrets)
+        content = read_secret_file(config.mesh.secret_file, path, environ.get(CREDENTIALS))
+        texts = list(SecretFile.parse(content).secrets)
     elif config.mesh.secret:
         texts = [config.mesh.secret]
         if key in config.from_environment:
