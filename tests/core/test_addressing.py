@@ -88,3 +88,12 @@ def test_a_full_network_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
     assert addresses.all() == (ip_interface("10.7.7.7/32"),)
     assert "no free address network=10.7.7.7/32" in caplog.text
     assert ip_address("10.7.7.7") in addresses.all()[0].network
+
+
+def test_the_configuration_may_name_others() -> None:
+    own = OwnAddresses("ab" * 16, ["10.42.0.1/24"], (ip_network("10.42.0.0/16"),), None)
+    own.set_static(["10.42.0.2/24", "10.42.0.3/24"])
+    assert own.all() == own.for_device() == (
+        ip_interface("10.42.0.2/24"),
+        ip_interface("10.42.0.3/24"),
+    )  # fmt: skip

@@ -94,7 +94,7 @@ def test_two_nodes_stay_connected_in_every_order_of_steps(order: tuple[str, ...]
     rotate(Rotation(2), order)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_five_nodes_stay_connected_in_random_orders_of_steps(seed: int) -> None:
     rotation = Rotation(5, seed)
     rotate(rotation, random_order(rotation.names, random.Random(seed)))

@@ -20,7 +20,7 @@ from tests.multicast_igmp.packets import (
     report,
 )
 from tunmesh.errors import BadPacket
-from tunmesh.plugin import GroupMember
+from tunmesh.plugin import Duration, GroupMember
 from tunmesh.testing import FakePolicyContext
 from tunmesh_multicast_igmp.attribute import Membership, decode_membership_untrusted
 from tunmesh_multicast_igmp.igmp import decode_igmp_untrusted
@@ -224,3 +224,26 @@ async def test_a_router_port_is_published_without_any_group() -> None:
 
 def test_the_host_addresses_of_these_tests() -> None:
     assert ip_address(HOST6).is_link_local
+
+
+async def test_options_change_while_it_runs() -> None:
+    bench = await started()
+    group = "239.1.1.1"
+    bench.host(igmp3(record(TO_EX, group)))
+    bench.queries()
+    bench.policy.reload(
+        Options(
+            query_interval=Duration("10s"),
+            mode={"239.9.0.0/16": "flood"},
+            rate_limit=7,
+            router_ports=True,
+            max_groups=1,
+        )
+    )
+    assert bench.published == Membership({ip_address(group): ANY}, True)
+    assert {route.limit for route in bench.policy.routes() if route.kind == "multicast"} == {7}
+    assert ip_network("239.9.0.0/16") in {route.prefix for route in bench.policy.routes()}
+    bench.host(igmp3(record(TO_EX, "239.1.1.2")))
+    assert list(bench.published.groups) == [ip_address(group)], "one group at most"
+    bench.run(10.0)
+    assert bench.queries(), "asked by the new interval"

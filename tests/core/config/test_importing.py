@@ -130,7 +130,7 @@ def test_the_result_is_a_valid_configuration(tmp_path: Path) -> None:
         ("networking: {tun_device_id: off}", "expected a string, got False"),
         ("control_api: {listen_port: true}", "expected a whole number"),
         ("networking: {ipv4: {enable_broadcast: 1}}", "expected true or false"),
-        ("loging: {level: info}", "unknown key, did you mean logging.level?"),
+        ("logging: {levels: info}", "unknown key, did you mean logging.level?"),
         ("process: {timing: {registrations: {mesh: {stale_threshold: soon}}}}", "expected a time"),
         (
             "clustering: {bootstrap_groups: {a: {bootstrap_node_urls: [1]}}}",

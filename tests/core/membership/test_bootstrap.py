@@ -158,3 +158,37 @@ def test_against_a_model(retries: int, steps: list[tuple[str, str, float]]) -> N
         assert seeds.nodes == alive
         assert not (seeds.satisfied and seeds.exhausted)
         assert seeds.satisfied or not alive
+
+
+def test_other_urls_are_tried_at_once() -> None:
+    seeds = group(A, retries=0)
+    seeds.due(0.0)
+    seeds.failed(A)
+    assert exhausted(seeds)
+    seeds.change([B, B], 0, lambda: 7.0, 1.0)
+    assert seeds.due(1.0) == [B]
+    assert seeds.urls == (B,)
+    assert not exhausted(seeds)
+
+
+def test_a_changed_group_keeps_its_nodes_and_forgets_what_was_asked() -> None:
+    seeds = group(A, B)
+    seeds.due(0.0)
+    seeds.answered(A, "n")
+    seeds.change([B], -1, lambda: 5.0, 1.0)
+    assert seeds.nodes == {"n"}
+    assert seeds.due(1.0) == []
+    itself = group(A, B)
+    itself.due(0.0)
+    itself.is_self(A)
+    itself.change([A], -1, lambda: 5.0, 1.0)
+    assert satisfied(itself)
+
+
+def test_another_interval_leaves_the_round_that_is_under_way() -> None:
+    seeds = group(A)
+    seeds.due(0.0)
+    seeds.change([A], -1, lambda: 1.0, 0.5)
+    assert seeds.next_deadline == 5.0
+    assert seeds.due(5.0) == [A]
+    assert seeds.next_deadline == 6.0

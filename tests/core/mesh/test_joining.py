@@ -212,3 +212,26 @@ def test_a_node_that_is_gone_is_looked_for_again(bench: Bench) -> None:
     bench.joining.node_gone(OTHER, 160.0)
     bench.run(160.5)
     assert [url for url, _ in bench.resolving] == [SEED]
+
+
+def test_groups_change(bench: Bench) -> None:
+    bench.group(SEED)
+    bench.joining.run(100.0)
+    bench.resolved("test://one:1")
+    assert bench.learned(1)
+    other = "test://other:1"
+
+    def interval() -> float:
+        return 5.0
+
+    bench.now = 101.0
+    bench.joining.set_groups({"more": ([other], -1, interval), "seeds": ([SEED], -1, interval)})
+    assert [url for url, _ in bench.resolving] == [other]
+    assert {group.name: group.nodes for group in bench.joining.groups} == {
+        "seeds": {OTHER},
+        "more": frozenset(),
+    }
+    bench.joining.set_groups({})
+    assert bench.joining.groups == []
+    bench.run(200.0)
+    assert len(bench.resolving) == 1, "nobody is looked for any more"

@@ -140,9 +140,14 @@ class Peer:
             self._services.reschedule(self)
 
     def renew(self, now: float) -> None:
-        """Make another session in place of the one there is, which is used until then."""
-        if self.session.current is not None:
-            self.dial(now)
+        """Make another session in place of the one there is, which is used until then.
+
+        Not so soon after that one that both might be taken for opened at once.
+        """
+        current = self.session.current
+        if current is not None:
+            age = now - current.created
+            self.dial(now, max(0.0, self._services.session_timing.simultaneous - age))
 
     def hasten(self, now: float) -> None:
         """Make a session soon: packets wait for it, or the peer has just been seen."""
