@@ -54,6 +54,7 @@ tun_mesh:
     timing:
       registrations:
         bootstrap_retry_interval: 10..20s
+        startup_grace: 90
         local: {{reregistration_interval: 4, stale_threshold: 1m}}
         mesh: {{stale_threshold: 0.05h}}
 """
@@ -92,6 +93,7 @@ def test_what_has_a_counterpart_is_carried_over() -> None:
         },
         "routing": {"broadcast": True},
         "timing": {"reregister_local": 4, "stale_local": "1m", "stale_mesh": "0.05h"},
+        "admin": {"startup_grace": 90},
         "log": {"level": "warning"},
     }
 

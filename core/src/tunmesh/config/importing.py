@@ -120,12 +120,13 @@ _CARRIED: dict[str, tuple[str, str, Convert]] = {
         _time,
     ),
     "process.timing.registrations.mesh.stale_threshold": ("timing", "stale_mesh", _time),
+    "process.timing.registrations.startup_grace": ("admin", "startup_grace", _time),
     "logging.level": ("log", "level", _level),
 }
 
 _OWN_WAY = "sessions have limits of their own ([timing] rekey_after, reject_after)"
 _NO_QUEUE = "there are no queues between processes"
-_METRICS = "set up anew: [admin]"
+_METRICS = "metrics are served where admin.listen says, with admin.labels on each"
 #: By old key, or the beginning of several: why it is not carried over.
 _DROPPED = {
     "clustering.auth.secret": "put it into the file mesh.secret (mode 600), which the result names",
@@ -138,7 +139,6 @@ _DROPPED = {
     "process.timing.auth": _OWN_WAY,
     "process.timing.network": "packets wait in short queues, which are bounded",
     "process.timing.registrations.groom_interval": "work is done when it is due",
-    "process.timing.registrations.startup_grace": _METRICS,
     "process.timing.tun_handler": "there is one process",
 }
 

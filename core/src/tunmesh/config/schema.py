@@ -13,6 +13,7 @@ from tunmesh.config.forms import (
     annotated,
     describe,
     element_type,
+    holds_tables,
     is_struct,
     origin_of,
     unwrap,
@@ -59,7 +60,8 @@ def _of_structs(kinds: Iterable[type[msgspec.Struct]]) -> dict[str, Any]:
             if field.encode_name in properties:
                 continue
             properties[field.encode_name] = found = _of(field.type)
-            if found.get("type") != "object":  # those of a table stand at its own keys
+            inner = unwrap(field.type)[0]
+            if not is_struct(inner) and not holds_tables(inner):  # those stand at their own keys
                 found["x-applies"] = applies(kind, field)
             default = None if field.default is msgspec.NODEFAULT else field.default
             if field.default_factory is dict:  # what an empty table as a default becomes

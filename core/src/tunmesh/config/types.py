@@ -325,7 +325,8 @@ class AdminOptions(msgspec.Struct, frozen=True):
             description=(
                 "After the start, /health does not mind for so long that no other node is reached, "
                 "so that a first node gets where others find it."
-            )
+            ),
+            extra={"applies": "live"},
         ),
     ] = Duration("0s")
     labels: Annotated[

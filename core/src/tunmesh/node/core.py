@@ -164,7 +164,7 @@ class Node(Announcer):
                 "stop": self._stop_command,
                 "reload": self._reload_command,
                 "explain": self._explain_command,
-                "capture": functools.partial(CaptureStream, self.mesh),
+                "capture": partial(CaptureStream, self.mesh),
             }
             await self._open_web(stack, lambda: self._status(backend))
             path = socket_path(self._config.admin.socket, self._tun.name)
