@@ -13,7 +13,7 @@ from tunmesh import cli
 @functools.cache
 def parser() -> argparse.ArgumentParser:
     """The parser of ``tunmesh``, with the commands of all plugins of the default configuration."""
-    whole, commands = cli._build()  # noqa: SLF001  # what the program itself parses with
+    whole, commands = cli.build()  # what the program itself parses with
     if failed := plugins().add_commands(commands):
         raise ExceptionGroup("plugins that cannot add their commands", failed)
     return whole

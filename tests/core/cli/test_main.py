@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from argparse import Namespace
@@ -33,11 +34,12 @@ def test_help_lists_the_commands(run: Run) -> None:
         "explain",
         "capture",
         "doctor",
+        "completion",
         "plugins",
         "config",
         "secret",
     ):
-        assert f"\n    {command} " in out
+        assert re.search(rf"\n    {command}\s", out)
     assert "Selected plugins may add commands" in out
 
 

@@ -6,20 +6,25 @@ Exit codes: 0 success, 1 a failure at run time, 2 wrong usage or wrong configura
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunmesh import __version__
+from tunmesh.cli.arguments import FILE_HELP as _FILE_HELP
+from tunmesh.cli.arguments import Handler
+from tunmesh.cli.arguments import add_file as _add_file
+from tunmesh.cli.arguments import add_json as _add_json
+from tunmesh.cli.arguments import add_node as _add_node
+from tunmesh.cli.arguments import lazy as _lazy
+from tunmesh.cli.diagnosis import add_diagnosis
+from tunmesh.cli.examples import add_examples
 from tunmesh.errors import ConfigError, PluginError, TunmeshError
 
 if TYPE_CHECKING:
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # has no public name
-
-Handler = Callable[[argparse.Namespace], int]
+    from tunmesh.cli.arguments import Subparsers
 
 #: Exit code of a program that was ended by SIGINT, as shells have it.
 INTERRUPTED = 130
@@ -28,7 +33,7 @@ INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the entry point of ``tunmesh``."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    parser, commands = _build()
+    parser, commands = build()
     args = argparse.Namespace()
     try:
         command = next((word for word in arguments if not word.startswith("-")), None)
@@ -57,11 +62,22 @@ class Parser(argparse.ArgumentParser):
     """Tells about wrong usage in one line, and takes no abbreviations."""
 
     def __init__(self, **kwargs: Any) -> None:  # the arguments of ArgumentParser
-        super().__init__(**{"allow_abbrev": False, **kwargs})
+        super().__init__(
+            **{"allow_abbrev": False, "formatter_class": _Formatter, **kwargs}  # these may be told
+        )
 
     def error(self, message: str) -> NoReturn:
         """End the program."""
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Leaves the lines of examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("examples:"):
+            return "".join(indent + line for line in text.splitlines(keepends=True))
+        return super()._fill_text(text, width, indent)
 
 
 class _Set(argparse.Action):
@@ -78,18 +94,8 @@ class _Set(argparse.Action):
         namespace.set = [*namespace.set, f'log.{self.dest.removeprefix("log_")}="{values}"']
 
 
-def _lazy(target: str) -> Handler:
-    """A handler whose module is imported when it is called."""
-
-    def handler(args: argparse.Namespace) -> int:
-        module, _, name = target.partition(":")
-        function: Handler = getattr(importlib.import_module(module), name)
-        return function(args)
-
-    return handler
-
-
-def _build() -> tuple[argparse.ArgumentParser, Subparsers]:
+def build() -> tuple[argparse.ArgumentParser, Subparsers]:
+    """The parser of the command line, and its commands; plugins may add some."""
     parser: argparse.ArgumentParser = Parser(
         prog="tunmesh",
         description="A layer-3 mesh VPN whose devices, transports and policies are plugins.",
@@ -99,10 +105,11 @@ def _build() -> tuple[argparse.ArgumentParser, Subparsers]:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_run(commands)
     _add_admin(commands)
-    _add_diagnosis(commands)
+    add_diagnosis(commands)
     _add_plugins(commands)
     _add_config(commands)
     _add_secret(commands)
+    add_examples(parser)
     return parser, commands
 
 
@@ -136,111 +143,6 @@ def _add_admin(commands: Subparsers) -> None:
             _add_json(parser)
         module = "reload" if name == "reload" else "status"
         parser.set_defaults(handler=_lazy(f"tunmesh.cli.{module}:{name}_command"))
-
-
-def _add_diagnosis(commands: Subparsers) -> None:
-    top = commands.add_parser(
-        "top",
-        help="show peers, throughput, paths and drops, live",
-        description="Shows peers, throughput, round-trip times, loss, paths and drops of the "
-        "running node, anew each second, until Ctrl-C.",
-    )
-    top.add_argument("--once", action="store_true", help="show them once, after one interval")
-    top.add_argument(
-        "--interval",
-        type=_interval,
-        default=1.0,
-        metavar="S",
-        help="seconds, 0.1 to 3600, default 1",
-    )
-    _add_node(top)
-    top.set_defaults(handler=_lazy("tunmesh.cli.top:top_command"))
-    explain = commands.add_parser(
-        "explain",
-        help="tell what would become of a packet",
-        description="Tells what this node would do with a packet, and what the node says that it "
-        "would go to.",
-    )
-    explain.add_argument("source", metavar="SRC", help="address of its sender; - for this node's")
-    explain.add_argument("destination", metavar="DST", help="address of its receiver")
-    _add_node(explain)
-    _add_json(explain)
-    explain.set_defaults(handler=_lazy("tunmesh.cli.explain:explain_command"))
-    capture = commands.add_parser(
-        "capture",
-        help="show packets as they pass, with what becomes of them",
-        description="Shows packets as they pass the running node, with what becomes of them, until "
-        "Ctrl-C. Superpackets are shown as the packets that they stand for.",
-    )
-    capture.add_argument(
-        "--point",
-        action="append",
-        choices=("inside", "outside", "dropped"),
-        help="where to look: what this host sends, what it is sent, what is dropped; may be "
-        "repeated (default: all, so that a dropped packet shows twice)",
-    )
-    capture.add_argument("--count", type=_positive, metavar="N", help="end after so many packets")
-    capture.add_argument("--seconds", type=float, metavar="N", help="end after so long")
-    capture.add_argument(
-        "--snaplen",
-        type=_snap,
-        default=65535,
-        metavar="BYTES",
-        help="bytes of a packet to keep, 20 to 65535 (default: all)",
-    )
-    capture.add_argument(
-        "-w",
-        "--write",
-        metavar="FILE",
-        help="write pcapng instead of text; - for the standard output",
-    )
-    _add_node(capture)
-    capture.set_defaults(handler=_lazy("tunmesh.cli.capture:capture_command"))
-    doctor = commands.add_parser(
-        "doctor",
-        help="tell what is wrong with this host, and how to mend it",
-        description="Looks at this host, at the configuration and, if one runs, at the node. "
-        "Changes nothing. Exit code 1 if something does not work.",
-    )
-    _add_file(doctor)
-    doctor.add_argument("--socket", metavar="PATH", help="the node's admin socket")
-    _add_json(doctor)
-    doctor.set_defaults(handler=_lazy("tunmesh.cli.doctor:doctor_command"))
-
-
-def _interval(text: str) -> float:
-    value = float(text)
-    if not 0.1 <= value <= 3600:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0.1 to 3600")
-    return value
-
-
-def _positive(text: str) -> int:
-    return _number(text, 1, 2**63)
-
-
-def _snap(text: str) -> int:
-    return _number(text, 20, 65535)
-
-
-def _number(text: str, least: int, most: int) -> int:
-    """A number of the command line.
-
-    Raises:
-        ArgumentTypeError: It is none, or not within the bounds.
-    """
-    if not text.isdecimal() or not least <= int(text) <= most:
-        raise argparse.ArgumentTypeError(
-            f"{text} is not a number from {least} on, as far as {most}"
-        )
-    return int(text)
-
-
-def _add_node(parser: argparse.ArgumentParser) -> None:
-    """Which running node is meant."""
-    which = parser.add_mutually_exclusive_group()
-    _add_file(which)
-    which.add_argument("--socket", metavar="PATH", help="the node's admin socket")
 
 
 def _add_plugins(commands: Subparsers) -> None:
@@ -317,13 +219,6 @@ def _add_secret(commands: Subparsers) -> None:
     rotate.set_defaults(handler=_lazy("tunmesh.cli.secret:rotate_command"))
 
 
-_FILE_HELP = "the configuration (default: $TUNMESH_CONFIG, or /etc/tunmesh/tunmesh.toml)"
-
-
-def _add_file(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument("-c", "--config", metavar="FILE", help=_FILE_HELP)
-
-
 def _add_selection(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--plugins", metavar="A,B,…", help="the plugins to use, instead of plugins.enabled"
@@ -344,10 +239,6 @@ def _add_overrides(parser: argparse._ActionsContainer) -> None:
 def _add_configuration(parser: argparse._ActionsContainer) -> None:
     _add_file(parser)
     _add_overrides(parser)
-
-
-def _add_json(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def _add_plugin_commands(

@@ -37,6 +37,7 @@ def tunmesh_add_commands(
         "send",
         help="send numbered datagrams to a group",
         description="Sends numbered datagrams to a group. Works without a mesh too.",
+        epilog="examples:\n  tunmesh multicast send 239.1.2.3 --device tun1 --rate 100",
     )
     join = actions.add_parser(
         "join",
@@ -45,6 +46,7 @@ def tunmesh_add_commands(
             "Joins a group and reports what arrives of `tunmesh multicast send`: loss, "
             "duplicates, and latency, which needs clocks that agree. Works without a mesh too."
         ),
+        epilog="examples:\n  tunmesh multicast join 239.1.2.3 --device tun1 --seconds 10",
     )
     for action in (send, join):
         action.add_argument("group", metavar="GROUP", help="the group's address")

@@ -40,6 +40,7 @@ def tunmesh_add_commands(
             "pings over it, measures throughput and removes everything again. Needs no "
             "configuration, and no root where the kernel allows user namespaces."
         ),
+        epilog="examples:\n  tunmesh demo\n  tunmesh demo --nodes 5 --keep",
     )
     parser.add_argument("--nodes", type=int, default=3, metavar="N", help="2 to 32, default 3")
     parser.add_argument(
@@ -75,6 +76,10 @@ def _add_tun(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             "Makes a TUN device that stays, with addresses and routes, so that a node which the "
             "owner runs needs no capability at all. Needs CAP_NET_ADMIN. What exists is kept; "
             "`ip link delete` removes the device."
+        ),
+        epilog=(
+            "examples:\n"
+            "  tunmesh tun setup --owner mesh --address 10.42.1.1/24 --network 10.42.0.0/16"
         ),
     )
     setup.add_argument(
