@@ -142,6 +142,18 @@ def test_every_message_is_delivered_exactly_once(
         assert pair.ends[end]._partial == {}
 
 
+def test_fragments_of_what_comes_whole_after_all_are_forgotten() -> None:
+    here, there = channel(1), channel(2)
+    message = random.Random(1).randbytes(2 * FRAGMENT)
+    here.send(message, 0.0)
+    (whole,) = here.bodies_to_send(0.0)
+    first, second = here.bodies_to_send(here.next_deadline())
+    assert there.receive(first, 1.0) is None
+    assert there.receive(whole, 1.0) == message
+    assert there.receive(second, 1.0) is None
+    assert there._partial == {}
+
+
 @pytest.mark.parametrize("size", [FRAGMENT, FRAGMENT + 1, 2 * FRAGMENT, 5000, LARGEST_MESSAGE])
 def test_a_message_goes_whole_first_then_in_fragments(size: int) -> None:
     here, there = channel(1), channel(2)

@@ -127,7 +127,8 @@ class Channel:
             if whole is None:
                 return None
             payload = whole
-            del self._partial[number, count]
+        for key in [key for key in self._partial if key[0] == number]:
+            del self._partial[key]  # fragments, too, of what came whole after all
         if len(self._delivered) >= _REMEMBERED:
             del self._delivered[next(iter(self._delivered))]
         self._delivered[number] = None
