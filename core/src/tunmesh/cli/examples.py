@@ -16,6 +16,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "routes": ("routes", "routes -c mesh.toml"),
     "groups": ("groups", "groups --json"),
     "stop": ("stop", "stop --socket /run/tunmesh/tun1.sock"),
+    "reload": ("reload", "reload -c mesh.toml"),
     "top": ("top", "top --once", "top --interval 0.5"),
     "explain": (
         "explain - 10.42.1.2",
@@ -39,6 +40,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "config check": ("config check mesh.toml",),
     "config show": ("config show -c mesh.toml --set node.name=b",),
     "config schema": ("config schema > tunmesh.schema.json",),
+    "config import": ("config import tun_mesh.yaml > mesh.toml",),
+    "secret rotate": (
+        "secret rotate --add -c mesh.toml",
+        "secret rotate --add | ssh OTHER tunmesh secret rotate --add --from -",
+        "secret rotate --use",
+        "secret rotate --retire",
+    ),
     "secret generate": ("secret generate > mesh.secret && chmod 600 mesh.secret",),
 }
 
