@@ -1,4 +1,4 @@
-"""The transports that are shipped, and a stranger's, under the kit."""
+"""The transports that are shipped under the kit; those of the examples have tests of their own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.packaging.example_plugin import tunmesh_example_tcp
 from tunmesh.testing.conformance import TransportConformance
 
 
@@ -22,10 +21,3 @@ class TestHttps(TransportConformance):
 
     def settings(self, port: int, folder: Path) -> Mapping[str, Any]:
         return {"listen": [f"127.0.0.1:{port}"]}
-
-
-class TestExample(TransportConformance):
-    plugin = tunmesh_example_tcp
-
-    def settings(self, port: int, folder: Path) -> Mapping[str, Any]:
-        return {"listen": f"127.0.0.1:{port}"}

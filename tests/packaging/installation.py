@@ -21,6 +21,13 @@ PROJECTS = {
     "tunmesh-transport-udp": ROOT / "plugins" / "transport_udp",
     "tunmesh-tun-linux": ROOT / "plugins" / "tun_linux",
 }
+#: The examples, which are no part of the workspace, by the names of their plugins.
+EXAMPLES = {
+    "access": ROOT / "examples" / "policy_access",
+    "lease": ROOT / "examples" / "address_lease",
+    "tcp": ROOT / "examples" / "transport_tcp",
+    "unix": ROOT / "examples" / "transport_unix",
+}
 
 
 def build(project: Path, folder: Path) -> Path:

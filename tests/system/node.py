@@ -29,14 +29,23 @@ TUNMESH = (sys.executable, "-m", "tunmesh")
 
 
 def toml(tables: Mapping[str, Any], prefix: str = "") -> str:
-    """Write nested tables as TOML. Its plain values look as in JSON."""
+    """Write nested tables as TOML."""
     plain = {key: value for key, value in tables.items() if not isinstance(value, Mapping)}
     lines = [f"[{prefix}]"] if prefix and plain else []
-    lines += [f"{key} = {json.dumps(value)}" for key, value in plain.items()]
+    lines += [f"{key} = {_value(value)}" for key, value in plain.items()]
     for key, value in tables.items():
         if isinstance(value, Mapping):
             lines.append(toml(value, f"{prefix}.{key}" if prefix else key))
     return "\n".join(lines) + "\n"
+
+
+def _value(value: Any) -> str:
+    """A value in TOML: plain ones look as in JSON."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {_value(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return json.dumps(value)
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

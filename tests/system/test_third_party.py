@@ -11,7 +11,7 @@ import pytest
 from tests.system.conftest import MeshFactory
 from tests.system.node import merged
 
-EXAMPLE = Path(__file__).parents[1] / "packaging" / "example_plugin"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "transport_tcp"
 
 
 @pytest.fixture(scope="module")

@@ -116,12 +116,14 @@ def test_a_subnet_is_named_once() -> None:
     ]
 
 
-@pytest.mark.parametrize("url", ["udp://1.2.3.4:1", "https://x", "udp://[::1]:9"])
-def test_urls_have_a_scheme_and_a_host(url: str) -> None:
+@pytest.mark.parametrize("url", ["udp://1.2.3.4:1", "https://x", "udp://[::1]:9", "unix:///run/x"])
+def test_urls_have_a_scheme_and_a_host_or_path(url: str) -> None:
     assert check(node__advertise=[url], bootstrap__a__urls=[url]) == []
 
 
-@pytest.mark.parametrize("url", ["", "x", "1.2.3.4:1", "udp://", "udp://:1", "udp://a:99999"])
+@pytest.mark.parametrize(
+    "url", ["", "x", "1.2.3.4:1", "udp://", "udp:///", "udp://:1", "udp://a:99999"]
+)
 def test_other_urls_are_refused(url: str) -> None:
     message = f'"{url}" is no URL such as "udp://198.51.100.1:4567"'
     assert check(node__advertise=[url], bootstrap__a__urls=[url]) == [

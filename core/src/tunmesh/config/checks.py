@@ -145,7 +145,11 @@ def _check_urls(key: str, urls: tuple[str, ...], converter: Converter) -> None:
     for index, url in enumerate(urls):
         try:
             parts = urlsplit(url)
-            valid = bool(parts.scheme and parts.hostname) and parts.port != 0
+            # A transport may be told apart by paths instead of hosts: unix:///run/node.sock.
+            place = parts.hostname or (
+                not parts.netloc and parts.path.startswith("/") and url[-1] != "/"
+            )
+            valid = bool(parts.scheme and place) and parts.port != 0
         except ValueError:
             valid = False
         if not valid:

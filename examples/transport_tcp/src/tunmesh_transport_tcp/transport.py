@@ -1,12 +1,11 @@
 """A transport over TCP. On the stream, each datagram has its length before it, in two bytes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Self, TypeAlias
 
 import anyio
 import anyio.abc
-import msgspec
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -18,20 +17,12 @@ from tunmesh.plugin import (
     Transport,
     TransportContext,
     TransportError,
-    TransportRegistration,
-    hookimpl,
 )
 
 ENDED = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.IncompleteRead)
 Listener: TypeAlias = anyio.abc.Listener[SocketStream]
 Queue: TypeAlias = MemoryObjectSendStream[bytes]
 Waiting: TypeAlias = MemoryObjectReceiveStream[bytes]
-
-
-class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The table ``[plugins.tcp]``."""
-
-    listen: str = "127.0.0.1:4568"
 
 
 class TcpPath(PathHandle):
@@ -166,11 +157,3 @@ class TcpTransport(Transport):
             size = int.from_bytes(await buffered.receive_exactly(2), "big")
             data = await buffered.receive_exactly(size)
             self._context.inbound.receive(path, memoryview(data), size)
-
-
-@hookimpl
-def tunmesh_transports() -> Iterable[TransportRegistration]:
-    """Offer the transport over TCP."""
-    return [
-        TransportRegistration(summary="TCP (an example)", factory=TcpTransport, options=Options)
-    ]

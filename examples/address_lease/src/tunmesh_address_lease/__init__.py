@@ -1,0 +1,1 @@
+"""Addresses that an HTTP server leases: an example of an address provider."""

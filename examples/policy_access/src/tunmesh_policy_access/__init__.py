@@ -1,0 +1,1 @@
+"""Access rules: an example of a routing policy that decides about flows."""

@@ -1,0 +1,1 @@
+"""Datagrams over TCP: an example of a transport that runs tasks."""
