@@ -19,6 +19,7 @@ release = version = __version__
 extensions = ["myst_parser"]
 exclude_patterns = ["_build"]
 nitpicky = True
+smartquotes = False  # what is quoted is often a value to copy
 
 myst_heading_anchors = 4
 myst_enable_extensions = ["deflist"]

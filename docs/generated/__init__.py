@@ -13,6 +13,7 @@ from docs.generated.commands import commands
 from docs.generated.configuration import configuration
 from docs.generated.limits import limits
 from docs.generated.metrics import metrics
+from docs.generated.results import results
 from docs.generated.status import status
 
 PARTS: Mapping[str, Callable[[], str]] = {
@@ -20,6 +21,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "configuration": configuration,
     "limits": limits,
     "metrics": metrics,
+    "results": results,
     "status": status,
 }
 
