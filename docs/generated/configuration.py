@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 
 from docs.generated.sources import plugins, prose
+from tunmesh.config.applies import applies
 from tunmesh.config.forms import (
     TypeForm,
     describe,
@@ -23,13 +24,20 @@ from tunmesh.config.types import Document, PluginsOptions
 from tunmesh.durations import Duration
 
 
-def keys() -> dict[str, msgspec.structs.FieldInfo]:
+class Key(NamedTuple):
+    """A key: the type of its table, and its field there."""
+
+    table: type[msgspec.Struct]
+    field: msgspec.structs.FieldInfo
+
+
+def keys() -> dict[str, Key]:
     """Every configuration key by its dotted name; a name that the user chooses is ``NAME``."""
-    return {key: field for _, _, fields in _tables() for key, field in fields.items()}
+    return {name: key for _, _, found in _tables() for name, key in found.items()}
 
 
-def _tables() -> Iterator[tuple[str, str, dict[str, msgspec.structs.FieldInfo]]]:
-    """The tables of a configuration: name, summary, and their fields by dotted key."""
+def _tables() -> Iterator[tuple[str, str, dict[str, Key]]]:
+    """The tables of a configuration: name, summary, and their keys by dotted name."""
     for field in msgspec.structs.fields(Document):
         kind = unwrap(field.type)[0]
         if kind is PluginsOptions:
@@ -54,9 +62,9 @@ def _plugin_options() -> Iterator[tuple[str, str, list[type[msgspec.Struct]]]]:
             yield entry.name, summary[:1].upper() + summary[1:], kinds
 
 
-def _fields(table: str, kinds: Iterable[type[msgspec.Struct]]) -> dict[str, Any]:
+def _fields(table: str, kinds: Iterable[type[msgspec.Struct]]) -> dict[str, Key]:
     return {
-        join_key(table, field.encode_name): field
+        join_key(table, field.encode_name): Key(kind, field)
         for kind in kinds
         for field in msgspec.structs.fields(kind)
         if field.name != "tables" or kind is not PluginsOptions  # the plugins' own tables
@@ -70,11 +78,19 @@ def _summary(kind: type) -> str:
 def configuration() -> str:
     """Every table with its keys: type, bounds, default, meaning."""
     lines: list[str] = []
-    for table, summary, fields in _tables():
+    for table, summary, found in _tables():
         lines += [f"## [{table}]", "", summary, ""]
-        for key, field in fields.items():
-            lines += [f"### {key}", "", _facts(field), "", _meaning(field), ""]
+        for name, (kind, field) in found.items():
+            facts = f"{_facts(field)}; a change applies: {_TAKES[applies(kind, field)]}"
+            lines += [f"### {name}", "", facts, "", _meaning(field), ""]
     return "\n".join(lines)
+
+
+_TAKES = {
+    "live": "live",
+    "reconnect": "live, by new sessions",
+    "restart": "after a restart",
+}
 
 
 def _facts(field: msgspec.structs.FieldInfo) -> str:
