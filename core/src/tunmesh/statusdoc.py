@@ -57,6 +57,7 @@ def build(
             route.kind,
             tuple(names.get(peer, peer) for peer in route.peers),
             route.source,
+            route.metric,
         )
         for route in mesh.forwarding.routes()
     )

@@ -159,8 +159,8 @@ def test_peers_and_routes(
     assert capsys.readouterr().out.startswith("PEER  STATE")
     assert commands.routes_command(arguments(tmp_path / "node.sock")) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "PREFIX        KIND     PEERS  SOURCE",
-        "10.42.1.2/32  address  b      core",
+        "PREFIX        KIND     PEERS  METRIC  SOURCE",
+        "10.42.1.2/32  address  b      -       core",
     ]
 
 

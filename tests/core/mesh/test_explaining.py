@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunmesh.dataplane.verdicts import Verdicts
 from tunmesh.errors import BadPacket
 from tunmesh.forwarding import Forwarding, Holding
 from tunmesh.membership.messages import decode_message_untrusted
@@ -38,6 +39,7 @@ class Ends:
     def __init__(self) -> None:
         self.now = 0.0
         self.forwards = True
+        self.verdicts = Verdicts()
         self.sent: list[tuple[str, str, bytes]] = []
         nets = tuple(map(ip_network, ("10.42.0.0/16", "fd42::/48")))
         held = {
@@ -61,6 +63,7 @@ class Ends:
                 forwarding,
                 lambda _version: self.forwards,
                 lambda peer, data, _now, own=own: self.sent.append((own, peer, data)),  # type: ignore[misc]
+                self.verdicts,
                 0.0,
             )
 
@@ -115,6 +118,12 @@ def test_a_host_that_has_to_forward_says_whether_it_does(ends: Ends, forwards: b
     (answer,) = ask(ends, "10.42.1.1", "192.168.9.5")
     assert answer.judgement.forwarding is forwards
     assert answer.judgement.destination == Spot("own_subnet", "192.168.9.0/24")
+
+
+def test_policies_that_decide_by_ports_are_spoken_of(ends: Ends) -> None:
+    ends.verdicts.add(lambda _flow, _direction: ("denied", 1.0))
+    (answer,) = ask(ends, "10.42.1.1", "10.42.1.2")
+    assert (answer.judgement.reason, answer.judgement.judged) == ("", True)
 
 
 def test_what_its_own_host_would_send(ends: Ends) -> None:

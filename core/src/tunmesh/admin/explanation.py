@@ -40,6 +40,7 @@ class Verdict(msgspec.Struct, frozen=True):
         destination: What the destination is there.
         peers: The nodes that it sends the packet to.
         forwarding: Whether its host forwards to the subnet; None if it need not.
+        judged: Whether policies decide about it too, by protocol and ports.
     """
 
     node: str
@@ -50,6 +51,7 @@ class Verdict(msgspec.Struct, frozen=True):
     destination: PlaceFound
     peers: tuple[str, ...]
     forwarding: bool | None
+    judged: bool = False
 
 
 class RouteFound(msgspec.Struct, frozen=True):

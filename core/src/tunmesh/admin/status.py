@@ -117,12 +117,13 @@ class PeerStatus(msgspec.Struct, frozen=True):
 
 
 class RouteStatus(msgspec.Struct, frozen=True):
-    """One route of the mesh; peers are names."""
+    """One route of the mesh; peers are names. Of several subnets the smallest metric is used."""
 
     prefix: str
     kind: str  # address, subnet, broadcast, multicast
     peers: tuple[str, ...]
     source: str
+    metric: int = 0
 
 
 class RefusedStatus(msgspec.Struct, frozen=True):

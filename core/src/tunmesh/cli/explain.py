@@ -93,8 +93,10 @@ def _verdict(verdict: Verdict) -> str:
     if verdict.reason:
         return f"{verdict.node} drops it: {verdict.reason}"
     if verdict.verdict == "sent":
-        return f"{verdict.node} sends it to {', '.join(verdict.peers)}"
-    return f"{verdict.node} gives it to its host{_onward(verdict)}"
+        text = f"{verdict.node} sends it to {', '.join(verdict.peers)}"
+    else:
+        text = f"{verdict.node} gives it to its host{_onward(verdict)}"
+    return text + (", unless a policy denies its protocol or ports" if verdict.judged else "")
 
 
 def _onward(verdict: Verdict) -> str:

@@ -162,8 +162,17 @@ def _link_cells(link: LinkStatus | None) -> list[str]:
 
 def route_table(status: Status) -> list[str]:
     """The lines of ``tunmesh routes``."""
-    rows = [["PREFIX", "KIND", "PEERS", "SOURCE"]]
-    rows += [[r.prefix, r.kind, _list(r.peers, ","), r.source] for r in status.routes]
+    rows = [["PREFIX", "KIND", "PEERS", "METRIC", "SOURCE"]]
+    rows += [
+        [
+            route.prefix,
+            route.kind,
+            _list(route.peers, ","),
+            str(route.metric) if route.kind == "subnet" else "-",  # of others all are used
+            route.source,
+        ]
+        for route in status.routes
+    ]
     return columns(rows)
 
 

@@ -191,7 +191,9 @@ class Mesh:
             node_id=key.node_id,
             invalidated=self._routes_invalid,
         )
-        self.explaining = Explaining(self.forwarding, tun.forwards, self._say, clock())
+        self.explaining = Explaining(
+            self.forwarding, tun.forwards, self._say, self.inside.verdicts, clock()
+        )
         # What others need of the parts, under the names that they know.
         self.receive = self.outside.receive
         self.connect = self.carriers.connect

@@ -23,6 +23,7 @@ from tunmesh.errors import BadPacket
 from tunmesh.session.limits import TokenBucket
 
 if TYPE_CHECKING:
+    from tunmesh.dataplane.verdicts import Verdicts
     from tunmesh.forwarding import Forwarding
     from tunmesh.routing.fib import Fib
 
@@ -64,6 +65,7 @@ class Judgement(msgspec.Struct, frozen=True, array_like=True):
         destination: What its destination is.
         peers: Ids of the nodes that it is sent to; none if it comes from the mesh.
         forwarding: Whether the host would forward it to a subnet; None if it need not.
+        judged: Whether policies decide about it too, by protocol and ports, which is not asked.
     """
 
     side: Side
@@ -72,6 +74,7 @@ class Judgement(msgspec.Struct, frozen=True, array_like=True):
     destination: Spot
     peers: _Texts = ()
     forwarding: bool | None = None
+    judged: bool = False
 
 
 class Question(msgspec.Struct, frozen=True, array_like=True, tag="q"):
@@ -139,6 +142,7 @@ class Explaining:
         forwarding: The routes.
         forwards: Whether this host forwards packets of a version of IP.
         send: Sends a message to a node, reliably.
+        judges: The policies that decide about flows; false if there is none.
         now: The time.
     """
 
@@ -147,11 +151,13 @@ class Explaining:
         forwarding: Forwarding,
         forwards: Callable[[int], bool],
         send: Callable[[str, bytes, float], None],
+        judges: Verdicts,
         now: float,
     ) -> None:
         self._forwarding = forwarding
         self._forwards = forwards
         self._send = send
+        self._judges = judges
         self._numbers = count()
         self._pending: dict[int, tuple[str, Answered]] = {}
         self._bucket = TokenBucket(_RATE, _BURST, now)
@@ -161,14 +167,14 @@ class Explaining:
         fib = self._forwarding.fib()
         found = fib.inside(source, destination)
         reason, peers = (found, ()) if isinstance(found, str) else ("", found)
-        return _judgement(fib, "inside", reason, source, destination, peers)
+        return self._judgement(fib, "inside", reason, source, destination, peers)
 
     def outside(self, peer: str, source: bytes, destination: bytes) -> Judgement:
         """What becomes of a packet that a peer sends."""
         fib = self._forwarding.fib()
         reason = fib.outside(peer, source, destination) or ""
         version = 4 if len(destination) == 4 else 6
-        judgement = _judgement(fib, "outside", reason, source, destination)
+        judgement = self._judgement(fib, "outside", reason, source, destination)
         if judgement.destination.kind != "own_subnet":
             return judgement
         return msgspec.structs.replace(judgement, forwarding=self._forwards(version))
@@ -217,17 +223,18 @@ class Explaining:
         reply = self.inside(destination, source) if local else None
         return Answer(question.number, judgement, reply)
 
-
-def _judgement(
-    fib: Fib,
-    side: Side,
-    reason: str,
-    source: bytes,
-    destination: bytes,
-    peers: tuple[str, ...] = (),
-) -> Judgement:
-    first, last = _spot(fib, source), _spot(fib, destination, source)
-    return Judgement(side, reason, first, last, peers)
+    def _judgement(
+        self,
+        fib: Fib,
+        side: Side,
+        reason: str,
+        source: bytes,
+        destination: bytes,
+        peers: tuple[str, ...] = (),
+    ) -> Judgement:
+        first, last = _spot(fib, source), _spot(fib, destination, source)
+        judged = not reason and bool(self._judges)
+        return Judgement(side, reason, first, last, peers, judged=judged)
 
 
 def _spot(fib: Fib, address: bytes, source: bytes = b"") -> Spot:

@@ -171,6 +171,7 @@ class Explainer:
             destination=self._place(judgement.destination),
             peers=self._named(judgement.peers),
             forwarding=judgement.forwarding,
+            judged=judgement.judged,
         )
 
     def _place(self, spot: Spot) -> PlaceFound:
