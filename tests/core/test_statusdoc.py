@@ -143,6 +143,7 @@ def test_routes_have_names(pair: tuple[SimulatedNode, SimulatedNode]) -> None:
         "kind": "address",
         "peers": ["two"],
         "source": "core",
+        "metric": 0,
     }
     assert routes["255.255.255.255/32"]["kind"] == "broadcast"
 
