@@ -140,6 +140,11 @@ METRICS = (
     ),
     MetricKind("tunmesh_peers", "gauge", ("state",), "Other nodes that are known.", _peer_states),
     MetricKind(
+        "tunmesh_peers_old_secret", "gauge", (),
+        "Peers whose session another mesh secret than the first one made.",
+        _one(lambda status: status.mesh.peers_old_secret),
+    ),
+    MetricKind(
         "tunmesh_peer_last_seen_seconds", "gauge", ("peer",),
         "Time since a node was last known alive.",
         lambda status: [
