@@ -289,6 +289,7 @@ class Tunmesh(Tunnel):
     configuration = "defaults, UDP alone"
     port = 4567
     transport = "udp"
+    more_plugins: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         """Take the program that is installed beside the Python that runs this."""
@@ -330,7 +331,7 @@ secret_file = "mesh.secret"
 name = "node{node.number}"
 addresses = ["{node.overlay}/16"]
 [plugins]
-enabled = ["tun_linux", "{self.transport}"]
+enabled = {json.dumps(["tun_linux", self.transport, *self.more_plugins])}
 [plugins.tun_linux]
 device = "bench"
 [plugins.{self.transport}]

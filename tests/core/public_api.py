@@ -34,7 +34,10 @@ MODULES = (
 _SPECIAL = frozenset({"__init__", "__aenter__", "__aexit__", "__enter__", "__exit__"})
 #: What these make is not written by anybody.
 _GENERATED = "<string>"
-_STARS = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+_STARS: dict[Any, str] = {
+    inspect.Parameter.VAR_POSITIONAL: "*",
+    inspect.Parameter.VAR_KEYWORD: "**",
+}
 
 
 def public_names(module: ModuleType) -> list[str]:
@@ -75,7 +78,7 @@ def lines() -> list[str]:
             written.update(dict.fromkeys(_describe(here, value)))
     for name, value in vars(hookspecs).items():
         if name.startswith("tunmesh_"):
-            written[f"hook {name}{_signature(value)}"] = None
+            written[f"hook {name}{signature(value)}"] = None
     return sorted(written)
 
 
@@ -83,7 +86,7 @@ def _describe(name: str, value: Any) -> Iterator[str]:
     if isinstance(value, type):
         yield from _describe_class(name, value)
     elif isinstance(value, FunctionType):
-        yield f"{_kind(value)}{name}{_signature(value)}"
+        yield f"{_kind(value)}{name}{signature(value)}"
     elif isinstance(value, (bool, int, float, str, bytes, frozenset)):
         yield f"{name} = {_plain(value)}"
     else:  # an alias of a type, or a marker
@@ -108,7 +111,7 @@ def _describe_class(name: str, cls: type) -> Iterator[str]:
         plain = value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
         if isinstance(plain, FunctionType):
             if plain.__code__.co_filename != _GENERATED:
-                yield f"{_kind(plain)}{name}.{member}{_signature(plain)}"
+                yield f"{_kind(plain)}{name}.{member}{signature(plain)}"
         elif isinstance(value, property):
             assert isinstance(value.fget, FunctionType)
             returned = value.fget.__annotations__.get("return", "Any")
@@ -120,11 +123,12 @@ def _kind(function: FunctionType) -> str:
     return abstract + ("async " if inspect.iscoroutinefunction(function) else "")
 
 
-def _signature(function: FunctionType) -> str:
+def signature(function: FunctionType) -> str:
+    """The arguments of a function and what it returns, the same with every Python."""
     parameters: list[str] = []
-    seen: set[inspect._ParameterKind] = set()
-    signature = inspect.signature(function)
-    for parameter in signature.parameters.values():
+    seen: set[Any] = set()
+    found = inspect.signature(function)
+    for parameter in found.parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and not seen & {
             parameter.KEYWORD_ONLY,
             parameter.VAR_POSITIONAL,
@@ -137,8 +141,8 @@ def _signature(function: FunctionType) -> str:
         if parameter.default is not parameter.empty:
             text += f" = {_plain(parameter.default)}"
         parameters.append(text)
-    returned = signature.return_annotation
-    arrow = "" if returned is signature.empty else f" -> {_type(returned)}"
+    returned = found.return_annotation
+    arrow = "" if returned is found.empty else f" -> {_type(returned)}"
     return f"({', '.join(parameters)}){arrow}"
 
 

@@ -40,6 +40,20 @@ def build(project: Path, folder: Path) -> Path:
     return wheel
 
 
+def lend_dependencies(environment: Path) -> None:
+    """Give an environment what the distributions depend on, from where these tests run.
+
+    So there is no download, and no sight of the work tree, which is installed there too.
+    """
+    site = environment / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
+    dependencies = environment / "dependencies"
+    dependencies.mkdir()
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if not (entry.suffix == ".pth" or entry.name.startswith(("tunmesh", "_editable_"))):
+            (dependencies / entry.name).symlink_to(entry)
+    (site / "dependencies.pth").write_text(f"{dependencies}\n")
+
+
 class Installation:
     """A virtual environment into which wheels are installed, and nothing else of this tree."""
 
@@ -51,15 +65,7 @@ class Installation:
             if not name.startswith(("TUNMESH_", "PYTHON", "COV"))
         }
         venv.create(folder, with_pip=False)
-        site = folder / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
-        # What the distributions depend on is taken from where these tests run: no download, and
-        # no sight of the work tree, which is installed there too.
-        dependencies = folder / "dependencies"
-        dependencies.mkdir()
-        for entry in Path(sysconfig.get_path("purelib")).iterdir():
-            if not (entry.suffix == ".pth" or entry.name.startswith(("tunmesh", "_editable_"))):
-                (dependencies / entry.name).symlink_to(entry)
-        (site / "dependencies.pth").write_text(f"{dependencies}\n")
+        lend_dependencies(folder)
         self.pip("install", "--no-deps", "--no-index", *map(str, wheels))
 
     def run(

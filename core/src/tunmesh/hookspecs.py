@@ -35,8 +35,9 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 def tunmesh_tun_backends() -> Iterable[TunRegistration]:
     """Offer TUN backends.
 
-    Called once, before the node starts. The registration belongs to the plugin that returns it;
-    a plugin offers at most one of each role.
+    Called once, before the node starts, and by commands that need a plugin's options: it opens
+    nothing. Returns at most one registration, which belongs to the plugin. A plugin that raises or
+    returns anything else is ``rejected``, and stops the node only if somebody named it.
 
     Example::
 
@@ -53,7 +54,8 @@ def tunmesh_tun_backends() -> Iterable[TunRegistration]:
 def tunmesh_transports() -> Iterable[TransportRegistration]:
     """Offer transports.
 
-    Called once, before the node starts.
+    Called once, before the node starts, and by commands that need a plugin's options. What may be
+    returned and raised is as for `tunmesh_tun_backends`.
 
     Example::
 
@@ -70,7 +72,8 @@ def tunmesh_transports() -> Iterable[TransportRegistration]:
 def tunmesh_routing_policies() -> Iterable[PolicyRegistration]:
     """Offer routing policies.
 
-    Called once, before the node starts.
+    Called once, before the node starts, and by commands that need a plugin's options. What may be
+    returned and raised is as for `tunmesh_tun_backends`.
 
     Example::
 
@@ -87,7 +90,8 @@ def tunmesh_routing_policies() -> Iterable[PolicyRegistration]:
 def tunmesh_address_providers() -> Iterable[AddressRegistration]:
     """Offer address providers.
 
-    Called once, before the node starts.
+    Called once, before the node starts, and by commands that need a plugin's options. What may be
+    returned and raised is as for `tunmesh_tun_backends`.
 
     Example::
 
@@ -104,6 +108,9 @@ def tunmesh_address_providers() -> Iterable[AddressRegistration]:
 def tunmesh_node_started(node: NodeInfo) -> None:
     """The node is up: device, transports and policies have started.
 
+    Called once. Must not block, since packets wait meanwhile; what it raises is logged with the
+    plugin's name.
+
     Example::
 
         @hookimpl
@@ -117,6 +124,9 @@ def tunmesh_node_started(node: NodeInfo) -> None:
 @hookspec
 def tunmesh_node_stopping(node: NodeInfo) -> None:
     """The node is about to stop; everything still works.
+
+    Called once, unless the node ends by an error. Must not block; what it raises is logged with the
+    plugin's name.
 
     Example::
 
@@ -132,6 +142,9 @@ def tunmesh_node_stopping(node: NodeInfo) -> None:
 def tunmesh_peer_up(peer: PeerInfo) -> None:
     """A session with a peer is confirmed and a path to it is alive.
 
+    Called each time that a peer comes up. As long as its record is not known, it has no addresses,
+    and its name is the start of its id. Must not block; what it raises is logged with the plugin's name.
+
     Example::
 
         @hookimpl
@@ -145,6 +158,9 @@ def tunmesh_peer_up(peer: PeerInfo) -> None:
 @hookspec
 def tunmesh_peer_down(peer: PeerInfo, reason: str) -> None:
     """No path to a peer is alive any longer.
+
+    Called each time that a peer that was up goes down. Must not block; what it raises is logged with
+    the plugin's name.
 
     Example::
 
@@ -162,7 +178,8 @@ def tunmesh_add_commands(subparsers: argparse._SubParsersAction[argparse.Argumen
 
     Called for every *selected* plugin when the command line is not one of the core's own. Set the
     default ``handler`` of each parser to a function from the parsed arguments to an exit code, and
-    import what it needs inside that function.
+    import what it needs inside that function. A plugin that raises is named in the error message if
+    the command is not found.
 
     Example::
 

@@ -10,3 +10,11 @@ DISTRIBUTIONS = {
     "tun_linux": "tunmesh-tun-linux",
     "udp": "tunmesh-transport-udp",
 }
+#: The role that each of them has.
+ROLES = {
+    "https": "transport",
+    "ifaddr": "address",
+    "igmp": "policy",
+    "tun_linux": "tun",
+    "udp": "transport",
+}

@@ -153,9 +153,10 @@ class RoutingPolicy(ABC):
     What a method raises is reported and does not hurt the node.
     """
 
-    #: IP protocols, and types of ICMPv6, whose packets to group addresses go to `claimed` instead
-    #: of the mesh. From the mesh such packets are not taken at all.
+    #: IP protocols whose packets to group addresses go to `claimed` instead of the mesh. From the
+    #: mesh such packets are not taken at all.
     claims: frozenset[int] = frozenset()
+    #: Likewise types of ICMPv6.
     claims_icmpv6: frozenset[int] = frozenset()
 
     async def __aenter__(self) -> Self:

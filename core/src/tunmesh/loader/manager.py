@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stevedore import DriverManager, ExtensionManager
 
-from tunmesh import __version__
+from tunmesh import __version__, shipped
 from tunmesh.config.problems import ConfigErrors, Problem, suggestion
 from tunmesh.config.types import Config
 from tunmesh.errors import (
@@ -242,6 +242,7 @@ class PluginHost(Notifier):
                     entry.reason
                     for entry in self.entries
                     if entry.enabled and entry.state != "active"
+                    if shipped.ROLES.get(entry.name, role) == role
                 ]
                 why = f" ({'; '.join(reasons)})" if reasons else ""
                 problems.append(
