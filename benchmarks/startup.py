@@ -1,7 +1,8 @@
-"""How long tunmesh takes to begin: ``scripts/in-namespaces .venv/bin/python -m benchmarks.startup``.
+"""How long tunmesh takes to begin.
 
-The first figure is a command that only prints, the second a mesh of two nodes with every plugin that
-is published with tunmesh, from the start of the first process to the first reply of a ping.
+Run it as ``scripts/in-namespaces .venv/bin/python -m benchmarks.startup``. The first figure is that
+of a command that only prints. The second is that of a mesh of two nodes with every plugin that is
+published with tunmesh, from the start of the first process to the first reply of a ping.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Writes ``docs/plugins/reference.md`` from the docstrings: ``python -m tests.docs.plugin_reference``.
+"""Writes ``docs/plugins/reference.md``: ``python -m tests.docs.plugin_reference``.
 
-Each hook, each class that a plugin implements or is given, each method and each field has its place
-there. What has no docstring has no place, and fails a test.
+It is made of the docstrings: of each hook, and of each class that a plugin implements or is given
+with its methods and fields. What has no docstring has no place there, and fails a test.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tests.core.public_api import signature
 from tunmesh import hookspecs, interfaces
@@ -24,9 +24,9 @@ REFERENCE = Path(__file__).parents[2] / "docs" / "plugins" / "reference.md"
 _HEAD = """\
 # Reference
 
-Every hook, and every class that a plugin implements or is given. This page is made of the docstrings
-by `python -m tests.docs.plugin_reference`; a test compares the two. Everything can be imported from
-`tunmesh.plugin` or from the module that is named with it.
+Every hook, and every class that a plugin implements or is given. This page is made of the
+docstrings by `python -m tests.docs.plugin_reference`; a test compares the two. Everything can be
+imported from `tunmesh.plugin` or from the module that is named with it.
 """
 
 #: The headings of the modules of interfaces, those of the roles first.

@@ -143,7 +143,8 @@ def tunmesh_peer_up(peer: PeerInfo) -> None:
     """A session with a peer is confirmed and a path to it is alive.
 
     Called each time that a peer comes up. As long as its record is not known, it has no addresses,
-    and its name is the start of its id. Must not block; what it raises is logged with the plugin's name.
+    and its name is the start of its id. Must not block; what it raises is logged with the plugin's
+    name.
 
     Example::
 
@@ -159,8 +160,8 @@ def tunmesh_peer_up(peer: PeerInfo) -> None:
 def tunmesh_peer_down(peer: PeerInfo, reason: str) -> None:
     """No path to a peer is alive any longer.
 
-    Called each time that a peer that was up goes down. Must not block; what it raises is logged with
-    the plugin's name.
+    Called each time that a peer that was up goes down. Must not block; what it raises is logged
+    with the plugin's name.
 
     Example::
 
