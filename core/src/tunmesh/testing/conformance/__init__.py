@@ -26,8 +26,19 @@ pytest.register_assert_rewrite(
     *(f"{__name__}.{found.name}" for found in pkgutil.iter_modules(__path__))
 )
 
-from tunmesh.testing.conformance.base import Conformance  # noqa: E402  # see above
+from tunmesh.testing.conformance.address import AddressConformance  # noqa: E402  # see above
+from tunmesh.testing.conformance.base import Conformance  # noqa: E402
+from tunmesh.testing.conformance.policy import PolicyConformance  # noqa: E402
 from tunmesh.testing.conformance.registry import CHECKS, covers  # noqa: E402
 from tunmesh.testing.conformance.transport import TransportConformance  # noqa: E402
+from tunmesh.testing.conformance.tun import TunConformance  # noqa: E402
 
-__all__ = ["CHECKS", "Conformance", "TransportConformance", "covers"]
+__all__ = [
+    "CHECKS",
+    "AddressConformance",
+    "Conformance",
+    "PolicyConformance",
+    "TransportConformance",
+    "TunConformance",
+    "covers",
+]

@@ -16,6 +16,7 @@ import anyio
 import anyio.abc
 import anyio.from_thread
 import anyio.lowlevel
+import pytest
 
 from tunmesh.interfaces import Reactor, Watch
 from tunmesh.reactor import reactor
@@ -141,13 +142,13 @@ class Stage:
 @asynccontextmanager
 async def staged(patience: float) -> AsyncIterator[Stage]:
     """A stage that has to be empty at the end."""
-    failure: Exception | None = None
+    failure: BaseException | None = None
     async with anyio.create_task_group() as tasks:
         try:
             stage = Stage(tasks, patience)
             yield stage
             await stage.emptied()
-        except Exception as error:  # noqa: BLE001  # raised below, without a group around it
+        except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001  # raised below, bare
             failure = error
         tasks.cancel_scope.cancel()
     if failure is not None:

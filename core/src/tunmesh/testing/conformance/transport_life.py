@@ -106,8 +106,10 @@ class TransportLife(TransportTests):
             for first in (0, 1):
                 async with self.ends(folder) as ends:
                     await self._flow(*ends, waiting=waiting)
-                    await ends[first].transport.__aexit__(None, None, None)
-                    ends[1 - first].send(ends[1 - first].path_to(_any(ends)), b"anybody?")
+                    gone, stays = ends[first], ends[1 - first]
+                    endpoint = gone.endpoint
+                    await gone.transport.__aexit__(None, None, None)
+                    stays.send(stays.path_to(endpoint), b"anybody?")
 
     async def _flow(self, a: End, b: End, *, waiting: bool) -> None:
         handle = a.path_to(b.endpoint)
@@ -128,8 +130,3 @@ class TransportLife(TransportTests):
                 b.send(back, b"anybody?")
             if not b.transport.reveals_endpoint:  # each path is a stream of its own
                 await until(lambda: b.inbound.closed, "path_closed", self.patience)
-
-
-def _any(ends: list[End]) -> str:
-    """An endpoint of one that is still open."""
-    return next(end.endpoint for end in ends if end.transport.local_endpoints())

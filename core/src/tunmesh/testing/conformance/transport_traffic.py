@@ -78,18 +78,22 @@ class TransportTraffic(TransportTests):
         """What is written into a buffer after `send` returned does not arrive."""
         async with self.ends(folder) as (a, b):
             handle = a.path_to(b.endpoint)
+            wanted = {b"the end"} | {b"go on %d" % number for number in range(0, 60, 20)}
             for number in range(60):
                 buffers = [bytearray(b"%03d" % number), bytearray(b"good" * 100)]
                 sent = b"".join(buffers)
                 a.transport.send(handle, buffers, len(sent))
+                wanted.add(sent)
                 for buffer in buffers:
                     buffer[:] = b"b" * len(buffer)
-                    buffer.clear()  # raises BufferError if something still looks into it
+                    if number % 2:
+                        buffer.clear()  # raises BufferError if something still looks into it
                 if number % 20 == 0:
                     await a.deliver(handle, b, b"go on %d" % number)
             await a.deliver(handle, b, b"the end")
-            bad = [one for one in b.inbound.datagrams() if one.startswith(b"bbb")]
-            assert not bad, "a buffer was kept: what was written into it later has arrived"
+            assert set(b.inbound.datagrams()) <= wanted, (
+                "a buffer was kept: what was written into it later has arrived"
+            )
 
     @covers("Transport.send", "Inbound.too_big")
     async def test_a_datagram_too_large_is_told_or_counted(self, folder: Path) -> None:
@@ -117,7 +121,7 @@ class TransportTraffic(TransportTests):
             handle = a.path_to(b.endpoint)
             await a.deliver(handle, b, b"first")
             counted = a.counted() + b.counted()
-            b.inbound.received.clear()
+            b.inbound.keeps, b.inbound.count = False, 0
             size = min(handle.max_datagram, 1200)
             run = [bytes(size)] * min(a.transport.max_segments, a.transport.max_send // size)
             sent = refused = 0
@@ -131,14 +135,15 @@ class TransportTraffic(TransportTests):
             arrived = await self._all_that_comes(b)
             lost = a.counted() + b.counted() - counted
             assert arrived >= sent or refused or lost, f"{sent - arrived} vanished without a trace"
+            b.inbound.keeps = True
             await a.deliver(handle, b, b"the path still works")
 
     async def _all_that_comes(self, end: End) -> int:
         """How many datagrams have come when no more do."""
         seen = -1
-        while seen < (seen := len(end.inbound.received)):  # noqa: ASYNC110 - until none come
+        while seen < (seen := end.inbound.count):  # noqa: ASYNC110 - until none come
             await anyio.sleep(_QUIET)
-        return sum(len(entry.datagrams()) for entry in end.inbound.received)
+        return seen
 
     @covers("Transport.send")
     async def test_both_ends_may_dial_at_once(self, folder: Path) -> None:
