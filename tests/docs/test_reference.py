@@ -4,10 +4,13 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 from tests.docs.pages import DOCS, ROOT, text_of
 from tunmesh.admin.metrics import METRICS
 from tunmesh.counters import DROP_REASONS
+from tunmesh.membership import messages
+from tunmesh.mesh import explaining
 from tunmesh.session import payload, units, wire
 
 _SOURCES = (ROOT / "core/src", *ROOT.glob("plugins/*/src"))
@@ -120,6 +123,13 @@ def test_items() -> None:
     }
     names = ("PAD", "FRAME", "CONTROL", "PROBE", "PROBE_REPLY", "CONFIRM", "RELAY", "RELAYED")
     assert {name: getattr(units, name) for name in names}.items() <= listed.items()
+
+
+def test_kinds_of_control_messages() -> None:
+    page = (DOCS / "protocol.md").read_text()
+    listed = re.findall(r'^\| `"([a-z])"` \|', page, re.MULTILINE)
+    kinds = (*get_args(messages.Message), explaining.Question, explaining.Answer)
+    assert sorted(listed) == sorted(kind.__struct_config__.tag for kind in kinds)
 
 
 def test_links_of_the_files_at_the_top() -> None:
