@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -111,3 +113,8 @@ def test_refused_options(
     error = capsys.readouterr().err
     assert "plugins.tun_linux." in error
     assert problem in error
+
+
+def test_debug_does_not_tell_of_each_netlink_message() -> None:
+    importlib.import_module("tunmesh_tun_linux.device")
+    assert not logging.getLogger("pyroute2.netlink.core").isEnabledFor(logging.DEBUG)

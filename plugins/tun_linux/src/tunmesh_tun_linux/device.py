@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from tunmesh_tun_linux.options import Options
 
 log = logging.getLogger(__name__)
+# At `debug` it tells of every netlink message: thousands of lines for each look at the addresses.
+logging.getLogger("pyroute2").setLevel(logging.WARNING)
 
 _CLOSED = -1
 #: Reads of one frame after more than one was looked for in vain.
