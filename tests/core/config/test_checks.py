@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tunmesh.config import read_config
+from tunmesh.config.checks import hints
 from tunmesh.config.toml import toml_value
 
 NETWORKS = ["10.42.0.0/16", "fd42::/48"]
@@ -147,3 +148,26 @@ def test_timing_that_contradicts_itself() -> None:
     assert check(timing__stale_mesh="30s") == [
         "timing.stale_mesh: must be more than timing.reregister_mesh"
     ]
+
+
+@pytest.mark.parametrize("key", ["node__advertise", "bootstrap__s__urls"])
+def test_a_mesh_is_not_reached_through_itself(key: str) -> None:
+    urls = ["udp://10.42.0.9:4567", "udp://[fd42::9]:4567", "udp://10.43.0.9:4567", "udp://a:1"]
+    found = check(mesh__networks=NETWORKS, **{key: urls})
+    name = key.replace("__", ".")
+    assert found == [
+        f'{name}[0]: "{urls[0]}" is inside mesh.networks: a mesh is not reached through itself',
+        f'{name}[1]: "{urls[1]}" is inside mesh.networks: a mesh is not reached through itself',
+    ]
+
+
+def test_silence_must_not_be_the_rule() -> None:
+    assert check(timing__keepalive="30s") == [
+        "timing.stale_local: must be more than timing.keepalive"
+    ]
+
+
+def test_what_is_hardly_meant() -> None:
+    sets = ['node.advertise=["udp://a:1"]', 'bootstrap.s.urls=["udp://a:1", "udp://b:1"]']
+    config, _ = read_config(None, sets=sets, environ={"TUNMESH_CONFIG": "/dev/null"})
+    assert hints(config) == ['bootstrap.s.urls: "udp://a:1" is this node itself, by node.advertise']

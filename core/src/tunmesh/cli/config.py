@@ -12,6 +12,7 @@ import msgspec
 
 from tunmesh.cli.plugins import load_plugins
 from tunmesh.config import Config, ConfigErrors, load_config, read_config, resolve_secrets
+from tunmesh.config.checks import hints
 from tunmesh.config.importing import import_config
 from tunmesh.config.render import PluginTable, example, show
 from tunmesh.config.schema import schema
@@ -47,6 +48,7 @@ def check_command(args: argparse.Namespace) -> int:
         except ConfigError as error:
             problems.append(str(error))
     problems += _plugin_problems(config)
+    warnings += hints(config)
     if not config.node.addresses and not problems:
         warnings.append("node.addresses: empty, so only addresses found on the device are used")
     name = config.path or "the default configuration"

@@ -21,6 +21,7 @@ _METRIC_LABELS = frozenset(
     {"group", "instance", "job", "name", "peer", "plugin", "reason", "result", "state", "table",
      "transport", "version"}
 )  # fmt: skip
+_NO_URL = 'is no URL such as "udp://198.51.100.1:4567"'
 _LINK_LOCAL = ipaddress.IPv6Network("fe80::/10")
 
 
@@ -61,9 +62,10 @@ def check_document(config: Config, converter: Converter) -> None:
         converter.problem("mesh.secret", "is set, and mesh.secret_file too: keep one of them")
     _check_addresses(config, converter, networks_known=networks_known)
     _check_unique("node.subnets", [str(subnet.prefix) for subnet in config.node.subnets], converter)
-    _check_urls("node.advertise", config.node.advertise, converter)
+    _check_urls("node.advertise", config.node.advertise, config.mesh.networks, converter)
     for name, group in config.bootstrap.items():
-        _check_urls(join_key(join_key("bootstrap", name), "urls"), group.urls, converter)
+        key = join_key(join_key("bootstrap", name), "urls")
+        _check_urls(key, group.urls, config.mesh.networks, converter)
     _check_timing(config.timing, converter)
     _check_admin(config.admin, converter)
 
@@ -141,22 +143,46 @@ def _address_problem(interface: Interface, networks: Iterable[Network]) -> str:
     return ""
 
 
-def _check_urls(key: str, urls: tuple[str, ...], converter: Converter) -> None:
+def hints(config: Config) -> list[str]:
+    """What is allowed and hardly meant, one line each."""
+    own = set(config.node.advertise)
+    return [
+        f'{join_key("bootstrap", name)}.urls: "{url}" is this node itself, by node.advertise'
+        for name, group in config.bootstrap.items()
+        for url in group.urls
+        if url in own
+    ]
+
+
+def _check_urls(
+    key: str, urls: tuple[str, ...], networks: tuple[Network, ...], converter: Converter
+) -> None:
     for index, url in enumerate(urls):
-        try:
-            parts = urlsplit(url)
-            # A transport may be told apart by paths instead of hosts: unix:///run/node.sock.
-            place = parts.hostname or (
-                not parts.netloc and parts.path.startswith("/") and url[-1] != "/"
-            )
-            valid = bool(parts.scheme and place) and parts.port != 0
-        except ValueError:
-            valid = False
-        if not valid:
-            converter.problem(
-                f"{key}[{index}]", f'"{url}" is no URL such as "udp://198.51.100.1:4567"'
-            )
+        if message := _url_problem(url, networks):
+            converter.problem(f"{key}[{index}]", f'"{url}" {message}')
     _check_unique(key, urls, converter)
+
+
+def _url_problem(url: str, networks: Iterable[Network]) -> str:
+    """What is wrong with the URL of a node, empty if nothing."""
+    try:
+        parts = urlsplit(url)
+        # A transport may be told apart by paths instead of hosts: unix:///run/node.sock.
+        place = parts.hostname or (
+            not parts.netloc and parts.path.startswith("/") and url[-1] != "/"
+        )
+        valid = bool(parts.scheme and place) and parts.port != 0
+    except ValueError:
+        return _NO_URL
+    if not valid:
+        return _NO_URL
+    try:
+        address = ipaddress.ip_address(parts.hostname or "")
+    except ValueError:
+        return ""  # a name
+    if any(address in network for network in networks):
+        return "is inside mesh.networks: a mesh is not reached through itself"
+    return ""
 
 
 def _check_unique(key: str, values: Iterable[str], converter: Converter) -> None:
@@ -175,6 +201,8 @@ def _check_timing(timing: TimingOptions, converter: Converter) -> None:
         ("rekey_after", "reject_after"),
         ("reregister_local", "stale_local"),
         ("reregister_mesh", "stale_mesh"),
+        ("keepalive", "stale_local"),
+        ("keepalive", "stale_mesh"),
     ):
         if getattr(timing, low).high >= getattr(timing, high).low:
             converter.problem(f"timing.{high}", f"must be more than timing.{low}")

@@ -7,6 +7,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from tunmesh.underlay import check_listen
+
 DEFAULT_LISTEN = ("0.0.0.0:4443", "[::]:4443")
 _LITERAL = r"^(\d+\.\d+\.\d+\.\d+|\[[^\[\]]+\]):\d{1,5}$"
 
@@ -68,3 +70,6 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             extra={"secret": True},
         ),
     ] = ""
+
+    def __post_init__(self) -> None:
+        check_listen(self.listen)

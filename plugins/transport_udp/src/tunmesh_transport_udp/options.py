@@ -6,6 +6,8 @@ from typing import Annotated
 
 import msgspec
 
+from tunmesh.underlay import check_listen
+
 DEFAULT_LISTEN = ("0.0.0.0:4567", "[::]:4567")
 _LITERAL = r"^(\d+\.\d+\.\d+\.\d+|\[[0-9A-Fa-f:.]+(%[^\[\]]+)?\]):\d{1,5}$"
 
@@ -24,3 +26,6 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "datagrams to a peer leave from the first one of the peer's IP version",
         ),
     ] = DEFAULT_LISTEN
+
+    def __post_init__(self) -> None:
+        check_listen(self.listen)
