@@ -95,6 +95,22 @@ async def test_a_client_that_takes_nothing_is_let_go(
     assert numbers.given < 1000
 
 
+async def test_a_client_that_goes_amid_messages_is_no_failure(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    numbers = Numbers(size=1_000_000, last=10_000)
+
+    def listen() -> int:
+        with follow(path, "count") as messages:
+            return len(next(messages))
+
+    async with serving(path, numbers):
+        assert await to_thread.run_sync(listen) == 1_000_000
+        await numbers.closed.wait()
+        assert await to_thread.run_sync(lambda: ask(path, "echo")) == {"command": "echo"}
+    assert caplog.records == []
+
+
 async def test_whatever_the_client_says_ends_the_answer(path: Path) -> None:
     numbers = Numbers()
     async with serving(path, numbers):

@@ -6,6 +6,7 @@ Whatever the client says then, or that it goes, ends the answer.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Protocol, runtime_checkable
@@ -45,9 +46,11 @@ async def pump(connection: socket.socket, stream: Stream, send: Send, stall: flo
             tasks.start_soon(_end_of, connection, tasks.cancel_scope)
             while True:
                 message = await stream.next()
-                with anyio.move_on_after(stall) as limit:
+                taken = False
+                with anyio.move_on_after(stall), contextlib.suppress(ConnectionError):
                     await send(connection, LENGTH.pack(len(message)) + message)
-                if limit.cancelled_caught:
+                    taken = True
+                if not taken:  # the client stalls, or has gone
                     break
             tasks.cancel_scope.cancel()
     finally:
