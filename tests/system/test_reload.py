@@ -18,6 +18,7 @@ from tests.system.conftest import MeshFactory
 from tests.system.icmp import PingStream
 from tests.system.lab import eventually
 from tests.system.node import NETWORKS, PATIENCE, SECRET, TUNMESH, Mesh, Node, merged
+from tests.system.test_privileges import USER
 from tunmesh.identity.secrets import derive
 
 STEADY = Path(__file__).with_name("steady.py")
@@ -233,3 +234,29 @@ def test_the_secret_of_five_nodes_is_changed_under_traffic_without_loss(
     late = mesh.add("late", [mesh["a"].host.url()])
     late.configure(merged(late.options, {"mesh": {"secret": new}}))
     mesh.expect_reachable(3, late.start(), targets=[late])
+
+
+@pytest.mark.skipif(USER == "0", reason="needs several users, so root")
+def test_without_privileges(meshes: MeshFactory) -> None:
+    mesh = meshes("a", "b")
+    a = mesh.add("a", options={"node": {"user": USER}})
+    b = mesh.add("b", [mesh.lab["a"].url()])
+    file = a.directory / "mesh.secret"
+    file.write_text(f"{SECRET}\n")
+    file.chmod(0o600)
+    tables = {**a.options, "mesh": {**a.options["mesh"], "secret_file": "mesh.secret"}}
+    del tables["mesh"]["secret"]
+    a.configure(tables)
+    mesh.expect_reachable(3, mesh.start())
+    a.directory.parent.chmod(0o711)
+    a.directory.chmod(0o755)
+    assert ask(a, "reload", "--socket", a.socket).returncode == 2, "it is for root's eyes only"
+    more = {"node": {"addresses": [f"{a.overlay4}/24", "10.42.1.77/24"]}}
+    a.configure(merged(a.options, more))
+    a.config.chmod(0o644)
+    done = ask(a, "reload", "--socket", a.socket)
+    assert done.returncode == 0, done.stderr
+    assert "the secrets in force stay" in done.stderr
+    assert "node.addresses" in done.stdout
+    eventually(lambda: "10.42.1.77" in b.peers()["a"]["addresses"], 3 * PATIENCE, "it is told")
+    b.host.run("ping", "-n", "-c", 1, "-W", 2, "10.42.1.77")
