@@ -25,6 +25,7 @@ PROJECTS = {
 EXAMPLES = {
     "access": ROOT / "examples" / "policy_access",
     "lease": ROOT / "examples" / "address_lease",
+    "qemu": ROOT / "examples" / "tun_qemu",
     "tcp": ROOT / "examples" / "transport_tcp",
     "unix": ROOT / "examples" / "transport_unix",
 }

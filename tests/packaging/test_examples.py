@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from tests.packaging.installation import EXAMPLES, Installation, build
 from tests.packaging.nodes import Node, eventually, replies
+from tunmesh.packet import checksum
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -55,6 +59,42 @@ def test_each_is_found_checked_and_has_its_options_shown(examples: Installation,
     assert list(examples.folder.glob(f"lib/*/site-packages/*_{name}/py.typed"))
 
 
+class Machine(threading.Thread):
+    """A virtual machine that knows ARP and answers pings: while the context lasts."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.connect(str(path))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self.join(10)
+        self._socket.close()
+
+    def run(self) -> None:
+        own = bytes.fromhex("525400000001")
+        asks = bytes.fromhex("0001080006040001") + own + bytes((10, 42, 0, 1)) + bytes(6)
+        self._send(bytes(6 * [255]) + own + b"\x08\x06" + asks + bytes((10, 42, 0, 2)))
+        with self._socket.makefile("rb") as stream:
+            while length := stream.read(4):
+                frame = bytearray(stream.read(int.from_bytes(length, "big")))
+                frame[:6], frame[6:12] = frame[6:12], own
+                if frame[12:14] == b"\x08\0" and frame[23] == 1 and frame[34] == 8:
+                    frame[26:30], frame[30:34] = frame[30:34], frame[26:30]
+                    frame[34] = 0
+                    frame[36:38] = bytes(2)
+                    frame[36:38] = checksum(frame[34:]).to_bytes(2, "big")
+                    self._send(bytes(frame))
+
+    def _send(self, frame: bytes) -> None:
+        self._socket.sendall(len(frame).to_bytes(4, "big") + frame)
+
+
 @contextmanager
 def leases(examples: Installation) -> Iterator[str]:
     """The URL of a running lease server."""
@@ -76,11 +116,13 @@ def leases(examples: Installation) -> Iterator[str]:
 
 def test_a_mesh_of_all_examples(examples: Installation, tmp_path: Path) -> None:
     examples.environ["TUNMESH_SECRET"] = examples.succeed("tunmesh", "secret", "generate").strip()
-    plugins = [DEVICE, *EXAMPLES]
+    plugins = {*EXAMPLES, DEVICE} - {"qemu"}
     with leases(examples) as url:
         everything = {"unix": {"listen": "n.sock"}, "tcp": {"listen": "127.0.0.1:0"}}
         options = {**everything, "lease": {"url": url}}
-        one = Node(1, tmp_path, plugins, {**options, "access": {"default": "allow"}})
+        machine = {"socket": "vm.sock"}
+        allowing = {**options, "access": {"default": "allow"}, "qemu": machine}
+        one = Node(1, tmp_path, EXAMPLES, allowing)
         with one.running(examples):
             eventually(lambda: len(one.status()["node"]["endpoints"]) == 2)
             urls = one.status()["node"]["endpoints"]
@@ -89,7 +131,7 @@ def test_a_mesh_of_all_examples(examples: Installation, tmp_path: Path) -> None:
             deny = {"action": "deny", "destination": ["fd42::/48"]}
             access = {"rules": [deny, {**rule, "protocol": "icmp"}]}
             two = Node(2, tmp_path, plugins, {**options, DEVICE: pings, "access": access}, *urls)
-            with two.running(examples):
+            with two.running(examples), Machine(one.directory / "vm.sock"):
                 eventually(lambda: replies(two) == {"10.42.0.1"})
                 eventually(lambda: two.status()["drops"].get("denied", 0) > 2)
                 eventually(lambda: len(_links(two)) == 2)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -14,6 +15,7 @@ from tunmesh.errors import ConfigError
 from tunmesh.interfaces.tun import Interface, Network
 from tunmesh.plugin import AddressError, Duration
 from tunmesh.testing import FakeContext
+from tunmesh.testing.conformance import AddressConformance
 from tunmesh_address_lease.lease import Lease, decode_untrusted
 from tunmesh_address_lease.plugin import Options, tunmesh_address_providers
 from tunmesh_address_lease.provider import LeasedAddresses
@@ -22,6 +24,13 @@ from tunmesh_address_lease.server import Leases, LeaseServer
 POOL = ip_network("10.42.0.0/24")
 NETWORKS: tuple[Network, ...] = (ip_network("10.42.0.0/16"), ip_network("fd42::/48"))
 FIRST, SECOND = ip_interface("10.42.0.1/24"), ip_interface("10.42.0.2/24")
+
+
+class TestLease(AddressConformance):
+    plugin = "lease"
+
+    def settings(self, folder: Path) -> Mapping[str, Any]:
+        return {"url": "http://127.0.0.1:1"}  # where nobody is: it has no addresses then
 
 
 class Context(FakeContext):

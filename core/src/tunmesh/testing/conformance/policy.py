@@ -10,8 +10,18 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
+import pytest
+
 from tunmesh.errors import BadPacket
-from tunmesh.interfaces.policy import GroupMember, Route, RouteKind, RoutingPolicy
+from tunmesh.interfaces.policy import (
+    Direction,
+    Flow,
+    GroupMember,
+    Route,
+    RouteKind,
+    RoutingPolicy,
+    SupportsVerdict,
+)
 from tunmesh.loader.validation import Role
 from tunmesh.testing.conformance.life import LifeTests
 from tunmesh.testing.conformance.names import check_counters
@@ -144,6 +154,33 @@ class PolicyConformance(LifeTests):
                 assert isinstance(member, GroupMember)
                 assert member.group.is_multicast
             assert len(context.attribute) <= _ATTRIBUTE, "its attribute fills the node's record"
+
+    @covers("SupportsVerdict.verdict", "PolicyContext.verdicts_changed")
+    async def test_verdicts_hold_for_a_time(self, folder: Path) -> None:
+        """Of a policy that decides about flows: yes or no, and seconds from 0 on, for any flow."""
+        policy, _ = self._alone(folder)
+        if not isinstance(policy, SupportsVerdict):
+            pytest.skip("it decides about no flows")
+        async with policy:
+            for flow in _flows(random.Random(4)):
+                for direction in get_args(Direction):
+                    allow, seconds = policy.verdict(flow, direction)
+                    assert type(allow) is bool
+                    assert seconds >= 0
+
+
+def _flows(rng: random.Random) -> Iterator[Flow]:
+    """Flows of all kinds: of known nodes and strangers, with ports and without."""
+    for _ in range(500):
+        four = rng.random() < 0.5
+        size = 4 if four else 16
+        source, destination = (ipaddress.ip_address(rng.randbytes(size)) for _ in range(2))
+        protocol = rng.choice((1, 6, 17, 58, rng.randrange(256)))
+        fragment = rng.random() < 0.1
+        ports = protocol in (6, 17) and not fragment
+        first, second = (rng.randrange(65536) if ports else 0 for _ in range(2))
+        peer = rng.choice((*_OTHERS, "ff" * 16, ""))
+        yield Flow(source, destination, protocol, first, second, fragment, peer)
 
 
 def _claimed(policy: RoutingPolicy, payload: bytes) -> Iterator[bytearray]:

@@ -1,0 +1,1 @@
+"""The network card of a virtual machine as the device: an example of a TUN backend."""
