@@ -324,7 +324,7 @@ async def test_hooks_are_for_events_and_not_for_packets(make: Maker, journal: Jo
     async with running(journal, *nodes):
         await journal.until(lambda: met(journal))
         one, two = journal.devices["one"], journal.devices["two"]
-        packets = [frame(ADDRESSES["one"], ADDRESSES["two"], b"%04d" % n) for n in range(1000)]
+        packets = [frame(ADDRESSES["one"], ADDRESSES["two"], b"%05d" % n) for n in range(10_000)]
         one.inject(packets[0])
         await journal.until(lambda: two.written == packets[:1])
         told = hooked(journal)
@@ -335,7 +335,7 @@ async def test_hooks_are_for_events_and_not_for_packets(make: Maker, journal: Jo
             )
         for each in packets[1:]:
             one.inject(each)
-        await journal.until(lambda: len(two.written) == 1000)
+        await journal.until(lambda: len(two.written) == 10_000)
         assert two.written == packets
         assert (called, hooked(journal)) == ([], told)
 

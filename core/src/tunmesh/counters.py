@@ -45,3 +45,17 @@ def total(drops: Mapping[str, int]) -> int:
     """All drops together."""
     values: Iterator[int] = iter(drops.values())
     return sum(values)
+
+
+def check_counters(found: object) -> dict[str, int]:
+    """What foreign code counted, if it is counters by name.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if not isinstance(found, dict):
+        raise TypeError(f"counters are a dict, not {type(found).__name__}")
+    for name, value in found.items():
+        if not isinstance(name, str) or type(value) is not int:
+            raise TypeError(f"a counter is a name and a whole number, not {name!r}: {value!r}")
+    return found

@@ -19,6 +19,7 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
+from tunmesh.culprits import Culprits
 from tunmesh.interfaces import Reactor, Watch
 
 log = logging.getLogger(__name__)
@@ -29,23 +30,26 @@ _MOST_FAILURES = 100
 _PAUSE = 0.1
 
 
-def reactor(tasks: anyio.abc.TaskGroup) -> NodeReactor:
+def reactor(tasks: anyio.abc.TaskGroup, culprits: Culprits | None = None) -> NodeReactor:
     """The reactor for the loop that runs now.
 
     Args:
         tasks: Where readers run on a loop that has no persistent ones.
+        culprits: Knows whose readers fail.
     """
+    culprits = culprits or Culprits()
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:  # another library's
-        return _AnyioReactor(tasks)
-    return _AsyncioReactor(loop)
+        return _AnyioReactor(tasks, culprits)
+    return _AsyncioReactor(loop, culprits)
 
 
 class NodeReactor(ABC, Reactor):
     """A reactor that knows its readers."""
 
-    def __init__(self) -> None:
+    def __init__(self, culprits: Culprits) -> None:
+        self._culprits = culprits
         self._guards: set[_Guard] = set()
 
     @abstractmethod
@@ -76,8 +80,9 @@ class _Guard:
         pending: Whether there was something to read, and it has not been called since.
     """
 
-    def __init__(self, fd: int, callback: Callable[[], None]) -> None:
+    def __init__(self, fd: int, callback: Callable[[], None], culprits: Culprits) -> None:
         self.fd = fd
+        self._culprits = culprits
         self.pending = False
         self._callback = callback
         self._failures = 0
@@ -87,10 +92,10 @@ class _Guard:
         self.pending = False
         try:
             self._callback()
-        except Exception:
+        except Exception as error:
             # The boundary of foreign code: one datagram that raises must not end the node.
             self._failures += 1
-            log.exception("reader failed")
+            log.exception("reader failed plugin=%s", self._culprits.of_error(error).plugin)
             return self._failures % _MOST_FAILURES > 0
         self._failures = 0
         return True
@@ -99,12 +104,12 @@ class _Guard:
 class _AsyncioReactor(NodeReactor):
     """``add_reader``: twice as fast as waiting in a task."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
+    def __init__(self, loop: asyncio.AbstractEventLoop, culprits: Culprits) -> None:
+        super().__init__(culprits)
         self._loop = loop
 
     def watch(self, fd: int, callback: Callable[[], None]) -> Watch:
-        return _AsyncioWatch(self._loop, _Guard(fd, callback), self._guards)
+        return _AsyncioWatch(self._loop, _Guard(fd, callback, self._culprits), self._guards)
 
 
 class _AsyncioWatch:
@@ -135,12 +140,12 @@ class _AsyncioWatch:
 
 
 class _AnyioReactor(NodeReactor):
-    def __init__(self, tasks: anyio.abc.TaskGroup) -> None:
-        super().__init__()
+    def __init__(self, tasks: anyio.abc.TaskGroup, culprits: Culprits) -> None:
+        super().__init__(culprits)
         self._tasks = tasks
 
     def watch(self, fd: int, callback: Callable[[], None]) -> Watch:
-        watch = _AnyioWatch(_Guard(fd, callback), self._guards)
+        watch = _AnyioWatch(_Guard(fd, callback, self._culprits), self._guards)
         self._tasks.start_soon(watch.run)
         return watch
 

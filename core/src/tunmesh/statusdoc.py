@@ -98,9 +98,7 @@ def build(
         handshakes_received={
             transport: dict(results) for transport, results in mesh.control.handshakes.items()
         },
-        transports={
-            transport.name: transport.statistics() for transport in mesh.carriers.transports
-        },
+        transports=mesh.carriers.statistics(),
         relay=mesh.relaying.statistics(),
         policies=mesh.policies.statistics(),
         conflicts=tuple(

@@ -225,6 +225,14 @@ class PluginHost(Notifier):
         """What one plugin offers; nothing unless it is active."""
         return dict(self._registrations.get(name, {}))
 
+    def modules(self) -> dict[str, str]:
+        """The names of the usable plugins, by the modules that they begin in."""
+        return {
+            self._found[name].entry_point.module: name
+            for name in reversed(self._order)
+            if name in self._registrations
+        }
+
     def hooks_of(self, name: str) -> tuple[str, ...]:
         """The hooks that one plugin implements; none unless it is active."""
         return self._hooks.get(name, ())

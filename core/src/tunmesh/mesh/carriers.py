@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from tunmesh.counters import check_counters
 from tunmesh.errors import EndpointError
 
 if TYPE_CHECKING:
     from tunmesh.interfaces.transport import PathHandle, Transport
+
+T = TypeVar("T")
 
 #: Endpoints that others saw this node at, and that are announced besides its own.
 _MOST_OBSERVED = 4
@@ -18,12 +22,18 @@ class Carriers:
 
     Args:
         advertise: Endpoints to announce instead of the transports' own.
+        failed: Told the name of a transport that raised, or answered nonsense.
 
     Attributes:
         transports: In the order of preference.
     """
 
-    def __init__(self, advertise: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        advertise: tuple[str, ...],
+        failed: Callable[[str, Exception], None] = lambda _name, _error: None,
+    ) -> None:
+        self._failed = failed
         self.transports: list[Transport] = []
         self._advertise = advertise
         self._schemes: dict[str, Transport] = {}
@@ -53,13 +63,21 @@ class Carriers:
         transport = self.of(endpoint)
         if transport is None:
             raise EndpointError(f"no transport serves {endpoint}")
-        return transport.connect(endpoint)
+        try:
+            handle = transport.connect(endpoint)
+            handle.transport.name  # noqa: B018  # anything but a handle fails here
+        except EndpointError:
+            raise
+        except Exception as error:  # foreign code
+            self._failed(transport.name, error)
+            raise EndpointError(f"{transport.name} failed on {endpoint}") from error
+        return handle
 
     def adopt(self, handle: PathHandle) -> None:
         """One more user of a handle."""
         users = self._users.get(handle, 0)
         if not users:
-            handle.transport.adopt(handle)
+            self._contained(handle.transport, lambda: handle.transport.adopt(handle), None)
         self._users[handle] = users + 1
 
     def release(self, handle: PathHandle) -> None:
@@ -69,7 +87,7 @@ class Carriers:
             self._users[handle] = users - 1
         elif users:
             del self._users[handle]
-            handle.transport.release(handle)
+            self._contained(handle.transport, lambda: handle.transport.release(handle), None)
 
     def closed(self, handle: PathHandle) -> None:
         """The transport has forgotten the handle."""
@@ -84,9 +102,37 @@ class Carriers:
         found = dict.fromkeys(self._advertise)
         if not found:
             for transport in self.transports:
-                found.update(dict.fromkeys(transport.local_endpoints()))
+                found.update(dict.fromkeys(self._own_endpoints(transport)))
         found.update(self._observed)
         return tuple(found)
+
+    def _own_endpoints(self, transport: Transport) -> tuple[str, ...]:
+        def ask() -> tuple[str, ...]:
+            answer: Any = transport.local_endpoints()
+            if not (isinstance(answer, tuple) and all(isinstance(url, str) for url in answer)):
+                raise TypeError(f"local_endpoints are a tuple of texts, not {answer!r}")
+            return tuple(answer)
+
+        return self._contained(transport, ask, ())
+
+    def statistics(self) -> dict[str, dict[str, int]]:
+        """What the transports count."""
+        nothing: dict[str, int] = {}
+        return {
+            transport.name: self._contained(
+                transport,
+                lambda transport=transport: check_counters(transport.statistics()),  # type: ignore[misc]
+                nothing,
+            )
+            for transport in self.transports
+        }
+
+    def _contained(self, transport: Transport, call: Callable[[], T], failed: T) -> T:
+        try:
+            return call()
+        except Exception as error:  # noqa: BLE001  # foreign code: it must not stop what called here
+            self._failed(transport.name, error)
+            return failed
 
     def saw(self, observed: str | None) -> bool:
         """Another node told where it sees this one, as behind a NAT; whether that is news."""

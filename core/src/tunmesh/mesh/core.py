@@ -124,7 +124,7 @@ class Mesh:
         records = self.directory.records
         self.roster = Roster(key.x25519_public, records, self, self._timers, self._removed)
         self.peers = self.roster.peers
-        self.carriers = Carriers(settings.advertise)
+        self.carriers = Carriers(settings.advertise, self._plugin_failed)
         self.joining = Joining(
             key.node_id,
             self.carriers,
@@ -268,6 +268,10 @@ class Mesh:
         self.members.pump()
         for peer in self.peers.values():
             peer.handle_timer(now)
+
+    def _plugin_failed(self, name: str, error: Exception) -> None:
+        failure = f"{type(error).__name__}: {error}"
+        self._observer.event("plugin failed", plugin=name, error=failure)
 
     def handle_timer(self) -> None:
         """Do what is due."""

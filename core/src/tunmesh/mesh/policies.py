@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tunmesh.counters import check_counters
 from tunmesh.errors import BadPacket
 from tunmesh.interfaces.policy import (
     Direction,
@@ -120,18 +121,18 @@ class Policies:
     def routes(self) -> dict[str, tuple[Route, ...]]:
         """What each policy contributes."""
         nothing: tuple[Route, ...] = ()
-        return self._of_each(lambda policy: tuple(policy.routes()), nothing)
+        return self._of_each(lambda policy: _all(policy.routes(), Route), nothing)
 
     def group_members(self) -> Iterable[GroupMember]:
         """What policies know of multicast groups."""
         nobody: tuple[GroupMember, ...] = ()
-        found = self._of_each(lambda policy: tuple(policy.group_members()), nobody)
+        found = self._of_each(lambda policy: _all(policy.group_members(), GroupMember), nobody)
         return [member for members in found.values() for member in members]
 
     def statistics(self) -> dict[str, dict[str, int]]:
         """What policies count."""
         nothing: dict[str, int] = {}
-        return self._of_each(lambda policy: policy.statistics(), nothing)
+        return self._of_each(lambda policy: check_counters(policy.statistics()), nothing)
 
     def set_device_routes(self, name: str, prefixes: Iterable[Network]) -> None:
         """What the host routes into the device for a policy."""
@@ -156,6 +157,15 @@ class Policies:
 
     def _failed(self, name: str, error: Exception) -> None:
         self._observer.event("plugin failed", plugin=name, error=f"{type(error).__name__}: {error}")
+
+
+def _all(answer: Iterable[T], kind: type[T]) -> tuple[T, ...]:
+    """What a policy answered, if all of it is of a kind."""
+    found = tuple(answer)
+    for item in found:
+        if not isinstance(item, kind):
+            raise TypeError(f"{type(item).__name__} instead of {kind.__name__}")
+    return found
 
 
 def _checked(answer: Any) -> tuple[bool, float]:  # noqa: ANN401  # foreign

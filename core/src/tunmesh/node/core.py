@@ -29,6 +29,7 @@ from tunmesh.addressing import OwnAddresses
 from tunmesh.admin.location import socket_path
 from tunmesh.admin.server import Handler, serve
 from tunmesh.config import Config
+from tunmesh.culprits import Culprits
 from tunmesh.errors import ConfigError, EndpointError, TunError, TunmeshError
 from tunmesh.identity.keys import NodeKey
 from tunmesh.identity.secrets import Keyring
@@ -48,6 +49,7 @@ from tunmesh.node.opening import NodeFailed, Opening
 from tunmesh.node.reloading import Plan, Reloading, Source, document
 from tunmesh.node.service import ServiceManager
 from tunmesh.node.settings import mesh_settings
+from tunmesh.node.stalls import StallWatch
 from tunmesh.privileges import (
     Account,
     acting_as,
@@ -100,6 +102,7 @@ class Node(Announcer):
     ) -> None:
         super().__init__(plugins)
         self._service = service or ServiceManager({})
+        self._culprits = Culprits(plugins.modules())
         self._config = config
         self._keyring = Keyring(secrets, config.mesh.name)
         self._account = account
@@ -139,7 +142,7 @@ class Node(Announcer):
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
-                self.reactor = reactor(tasks)
+                self.reactor = reactor(tasks, self._culprits)
                 await self._run(tasks)
                 tasks.cancel_scope.cancel()
         except* TunmeshError as group:
@@ -176,6 +179,8 @@ class Node(Announcer):
             self._device_watch = self.reactor.watch(self._tun.fileno(), self._read_device)
             stack.callback(self._device_watch.close)
             tasks.start_soon(self._timer)
+            stalls = stack.enter_context(StallWatch(self._culprits))
+            tasks.start_soon(stalls.beat)
             applying = anyio.CancelScope()
             stack.callback(applying.cancel)  # before the device is closed
             tasks.start_soon(self._host.keep, applying)
@@ -390,9 +395,9 @@ class Node(Announcer):
             try:
                 self.mesh.handle_timer()
                 next_beat = self._service.beat(now(), self.reactor.overdue, self._summary)
-            except Exception:
+            except Exception as error:
                 # Foreign code runs inside, as a transport's `send`: what else is due stays due.
-                log.exception("timer failed")
+                log.exception("timer failed plugin=%s", self._culprits.of_error(error).plugin)
                 await anyio.sleep(_TIMER_PAUSE)
             self._wake = anyio.Event()
             self._next_wake = self.mesh.next_deadline()
