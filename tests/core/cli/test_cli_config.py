@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -176,3 +178,51 @@ def test_the_schema_has_the_tables_of_installed_plugins(run: Run) -> None:
     out = run("config", "schema", "--plugins", "shouter").out
     tables = json.loads(out)["properties"]["plugins"]["properties"]
     assert tables["shouter"]["properties"]["volume"]["default"] == 5
+
+
+PREDECESSOR = """
+tun_mesh:
+  config_version: 1.1
+  clustering: {bootstrap_groups: {seeds: {bootstrap_node_urls: [https://192.0.2.1:4567]}}}
+  networking: {ipv4: {network_cidr: 10.42.0.0/16, node_address_cidr: 10.42.1.1/24}}
+  process: {uid: 1000, ipc: {group: {max_init_attempts: 3}}}
+"""
+
+
+def test_a_configuration_of_the_predecessor_is_translated(run: Run, tmp_path: Path) -> None:
+    old, new = tmp_path / "tun_mesh.yaml", tmp_path / "tunmesh.toml"
+    old.write_text(PREDECESSOR)
+    done = run("config", "import", str(old))
+    assert done.code == 0
+    assert done.err.startswith(f"{old}: warning: process.ipc.group.max_init_attempts ")
+    new.write_text(done.out)
+    secret = tmp_path / "mesh.secret"
+    secret.write_text(SECRET)
+    secret.chmod(0o600)
+    assert run("config", "check", str(new), "--set", "node.user=").code == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read"),
+        (b"\xff", "cannot be read"),
+        (b"a: [", "not YAML"),
+        (b"a: 1", "has no"),
+    ],
+)
+def test_what_cannot_be_translated_is_told_in_one_line(
+    run: Run, tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    old = tmp_path / "tun_mesh.yaml"
+    if content is not None:
+        old.write_bytes(content)
+    code, out, err = run("config", "import", str(old))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert str(old) in err
+
+
+def test_yaml_is_read_only_where_it_is_needed() -> None:
+    program = "import sys, tunmesh.cli.config; sys.exit('yaml' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

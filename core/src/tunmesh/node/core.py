@@ -63,6 +63,7 @@ log = logging.getLogger(__name__)
 
 #: The clock of everything goes on during suspend; sleeping does not, so it is looked at this often.
 _LONGEST_SLEEP = 1.0
+_TOO_EARLY = "the node has not started yet"
 #: After something due has failed the next is done only this much later.
 _TIMER_PAUSE = 0.01
 #: A name in a URL is resolved within this time.
@@ -252,7 +253,8 @@ class Node(Announcer):
     async def reload(self) -> Plan:
         """Read the configuration again, and follow what can be followed at once."""
         if self._reloading is None:
-            return Plan(problems=["the node has not started yet"])
+            log.error("reload refused problems=%s", _TOO_EARLY)
+            return Plan(problems=[_TOO_EARLY])
         self._service.reloading()
         plan = await self._reloading.reload()
         self._service.ready(now(), self._summary())
