@@ -40,11 +40,11 @@ class Spread(RoutingPolicy):
         ]
 
 
-def sender(number: int) -> SimulatedNode:
-    """A node with so many routes to another one."""
+def sender(number: int, kind: type[Spread] = Spread) -> SimulatedNode:
+    """A node with so many routes to another one, by a policy of some kind."""
     network = MemoryNetwork(0)
     other = SimulatedNode(network, "other", ["10.42.0.2/16"])
-    policy = Spread(number)
+    policy = kind(number)
     node = SimulatedNode(
         network,
         "sender",

@@ -22,7 +22,16 @@ from tunmesh.interfaces import (
 )
 from tunmesh.interfaces.tun import DeviceConfig
 from tunmesh.loader.validation import HOOKS
-from tunmesh.plugin import AddressRegistration, PolicyRegistration, Route, TunRegistration, hookimpl
+from tunmesh.plugin import (
+    AddressRegistration,
+    Direction,
+    Flow,
+    PolicyRegistration,
+    Route,
+    SupportsVerdict,
+    TunRegistration,
+    hookimpl,
+)
 from tunmesh.testing import MemoryTun
 from tunmesh.testing.conformance import (
     CHECKS,
@@ -147,7 +156,7 @@ class BrokenTun(MemoryTun):
         self.inject(bytes(10) + b"\x45" + bytes(30))
 
 
-class BrokenPolicy(RoutingPolicy):
+class BrokenPolicy(RoutingPolicy, SupportsVerdict):
     """Everything that a policy may do wrong."""
 
     claims = frozenset({2})
@@ -171,6 +180,9 @@ class BrokenPolicy(RoutingPolicy):
 
     def statistics(self) -> dict[str, int]:
         return {"Seen-Packets": 1}
+
+    def verdict(self, flow: Flow, direction: Direction) -> tuple[bool, float]:
+        return True, float("nan")
 
 
 class BrokenProvider(AddressProvider):
@@ -238,6 +250,7 @@ ASYNC: list[tuple[type[Conformance], str, str]] = [
     (PolicyCase, "claimed_packets_may_be_anything", "BufferError"),
     (PolicyCase, "timers_do_not_come_too_often", "within an hour"),
     (PolicyCase, "what_is_shown_has_its_types", "snake_case"),
+    (PolicyCase, "verdicts_hold_for_a_time", "nan"),
     (AddressCase, "addresses_are_published_by_the_time_it_is_open", "was not called"),
     (AddressCase, "closing_leaves_nothing", "left behind"),
 ]
