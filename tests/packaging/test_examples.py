@@ -24,6 +24,17 @@ PYTEST = ("-q", "--disable-plugin-autoload", "-panyio", "-pno:cacheprovider", "-
 DEVICE = "hello_tun"
 
 
+#: What strangers may import, see the import contracts in pyproject.toml.
+PUBLIC = {"errors", "interfaces", "offload", "packet", "plugin", "testing", "underlay"}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_each_imports_public_modules_only(name: str) -> None:
+    for source in EXAMPLES[name].rglob("*.py"):
+        found = re.findall(r"^\s*(?:from|import) tunmesh(?:\.(\w+))?[ .]", source.read_text(), re.M)
+        assert {*found} <= PUBLIC, source
+
+
 @pytest.fixture(scope="module")
 def examples(
     installation: Installation, tmp_path_factory: pytest.TempPathFactory
