@@ -31,7 +31,9 @@ PUBLIC = {"errors", "interfaces", "offload", "packet", "plugin", "testing", "und
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_each_imports_public_modules_only(name: str) -> None:
     for source in EXAMPLES[name].rglob("*.py"):
-        found = re.findall(r"^\s*(?:from|import) tunmesh(?:\.(\w+))?[ .]", source.read_text(), re.M)
+        found = re.findall(
+            r"^\s*(?:from|import) tunmesh(?:\.(\w+))?[ .]", source.read_text(), re.MULTILINE
+        )
         assert {*found} <= PUBLIC, source
 
 
