@@ -53,7 +53,7 @@ def methods(kind: type) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("kind", [Transport, Tun, RoutingPolicy, AddressProvider])
+@pytest.mark.parametrize("kind", [Transport, Tun, RoutingPolicy, SupportsVerdict, AddressProvider])
 def test_every_method_of_an_interface_has_a_check_and_a_docstring(kind: type) -> None:
     found = methods(kind)
     assert found

@@ -45,6 +45,21 @@ class Policy(RoutingPolicy):
 def tunmesh_routing_policies():
     return [PolicyRegistration(summary="broken", factory=Policy)]
 """
+SENDING = """
+from tunmesh.testing import MemoryNetwork, MemoryTransport
+from tunmesh.testing.faults import Faults
+
+class Sending(MemoryTransport):
+    def send(self, *_):
+        raise KeyError("a datagram of it")
+
+@hookimpl
+def tunmesh_transports():
+    network = MemoryNetwork(faults=Faults(delay=0.0))
+    def build(context):
+        return Sending(context, network, "raising://here:1")
+    return [TransportRegistration(summary="raises", factory=build)]
+"""
 SOURCES = {
     "good": GOOD,
     "unimportable": "import nothing_of_that_name",
@@ -66,6 +81,12 @@ SOURCES = {
         "        return self\n"
         "    async def work(self):\n        raise KeyError('a task of it')\n"
     ),
+    "reading": POLICY.format(
+        methods="    async def __aenter__(self):\n"
+        "        self.context.reactor.watch(os.eventfd(1), self.read)\n        return self\n"
+        "    def read(self):\n        raise KeyError('a reader of it')\n"
+    ),
+    "sending": SENDING,
     "talking": POLICY.format(methods="    def routes(self):\n        return ['nonsense']"),
     "blocking": "import time\n@hookimpl\ndef tunmesh_node_started(node):\n    time.sleep(1.5)",
     "hooked": "@hookimpl\ndef tunmesh_node_started(node):\n    raise KeyError('a hook of it')",
@@ -115,6 +136,7 @@ class Program:
         }
         command = [sys.executable, "-m", "tunmesh", "run", "--plugins", ",".join(plugins)]
         command += ["--set", f'admin.socket="{socket}"', "--set", 'mesh.networks=["10.42.0.0/16"]']
+        command += ["--set", 'bootstrap.seeds.urls=["raising://there:1"]']
         command += ["--set", 'node.addresses=["10.42.0.1/24"]']
         self.process = subprocess.Popen(
             command, env=environ, stderr=subprocess.PIPE, text=True, cwd=site.parent
@@ -177,7 +199,7 @@ def test_a_plugin_that_dies_while_it_opens_ends_the_start_with_its_name(site: Pa
 
 
 def test_a_node_goes_on_with_plugins_that_fail_at_run_time(site: Path) -> None:
-    names = ("raising", "talking", "blocking", "hooked", "unleavable")
+    names = ("raising", "reading", "sending", "talking", "blocking", "hooked", "unleavable")
     with Program(site, "good", *names) as program:
         program.until(
             "node up",
@@ -185,6 +207,8 @@ def test_a_node_goes_on_with_plugins_that_fail_at_run_time(site: Path) -> None:
             "plugin hook failed plugin=hooked hook=tunmesh_node_started",
             "KeyError: 'a hook of it'",
             "plugin task failed plugin=raising",
+            "reader failed plugin=reading",
+            "plugin failed plugin=sending url=raising://there:1",
             "plugin failed plugin=raising error=\"KeyError: 'a defect'",
             'plugin failed plugin=talking error="TypeError: str instead of Route',
         )

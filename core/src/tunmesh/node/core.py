@@ -207,7 +207,7 @@ class Node(Announcer):
             self._service.stopping()
             log.info("node stops id=%s", info.id)
             self._plugins.notify_node_stopping(info)
-            self.mesh.stop()
+            self._say_goodbye()
             await anyio.sleep(_GOODBYE)
 
     async def _open_web(self, stack: AsyncExitStack, status: Callable[[], dict[str, Any]]) -> None:
@@ -244,6 +244,13 @@ class Node(Announcer):
     def stop(self) -> None:
         """Stop in order."""
         self._stopped.set()
+
+    def _say_goodbye(self) -> None:
+        try:
+            self.mesh.stop()
+        except Exception as error:
+            # A transport's `send`: the others find out by themselves, and what is open is closed.
+            log.exception("goodbye failed plugin=%s", self._culprits.of_error(error).plugin)
 
     def _stop_command(self, _: dict[str, Any]) -> None:
         self.stop()
@@ -430,7 +437,12 @@ class Node(Announcer):
         except Exception:
             # Foreign code: a URL that it fails on must not end the node.
             log.exception("plugin failed plugin=%s url=%s", transport.name, url)
-        found(endpoints)
+        try:
+            found(endpoints)
+        except Exception as error:
+            # It sends at once, and that is foreign code again; the URL is tried again in time.
+            plugin = self._culprits.of_error(error).plugin
+            log.exception("plugin failed plugin=%s url=%s", plugin, url)
 
     # ----------------------------------------------------------------- observer
 
