@@ -429,7 +429,7 @@ def test_stale_node_comes_back_by_what_others_tell() -> None:
     world.run(200.0)
     assert a.told(Stale) == [Stale(c.id)]
     c.deaf = False
-    world.run(15.0)
+    world.run(45.0)  # they are in no common subnet
     assert a.told(Fresh) == [Fresh(c.id)]
 
 

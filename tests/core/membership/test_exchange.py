@@ -289,3 +289,23 @@ def test_no_more_than_the_fan_out_is_told() -> None:
     side.sent()
     side.exchange.handle_timer(NOW + TIMING.digest_max)
     assert len(side.sent()) == TIMING.fan_out
+
+
+def test_peers_of_other_subnets_get_digests_less_often_unless_something_got_lost() -> None:
+    table = Table()
+    table.put(Entry(SIGNED, State.LIVE, NOW, NOW))
+    exchange = Exchange(table, Random(1), TIMING, 100, NOW, is_local=lambda peer: peer == "near")
+    for peer in ("near", "far"):
+        exchange.connected(peer, SIGNED, NOW)
+    exchange.messages_to_send()
+    sent = {"near": 0, "far": 0}
+    while (now := exchange.next_deadline()) < NOW + 120:
+        exchange.handle_timer(now)
+        for peer, data in exchange.messages_to_send():
+            assert isinstance(decode_message_untrusted(data), Digest)
+            sent[peer] += 1
+    assert 12 <= sent["near"] <= 24
+    assert 3 <= sent["far"] <= 4
+    exchange._hasten(now)
+    exchange.handle_timer(exchange.next_deadline())
+    assert {peer for peer, _ in exchange.messages_to_send()} == {"near", "far"}

@@ -77,7 +77,7 @@ class Directory:
         emit = self._events.append
         self.claims = Claims(key.node_id, timing, emit)
         self._members = Members(self._table, self._signer, self.claims, timing, max_nodes, emit)
-        self._exchange = Exchange(self._table, rng, timing, max_nodes, now)
+        self._exchange = Exchange(self._table, rng, timing, max_nodes, now, self._is_local)
         self.records: Mapping[str, NodeRecord] = MappingProxyType(self._members.records)
         self._claim_own(now)
 
@@ -212,6 +212,10 @@ class Directory:
             self._reclaim(now)
         if bad is not None:
             raise bad
+
+    def _is_local(self, node_id: str) -> bool:
+        entry = self._table.entries.get(node_id)
+        return entry is not None and self._signer.is_local(entry.record)
 
     def _reclaim(self, now: float) -> None:
         self._signer.reclaim(now)

@@ -6,7 +6,7 @@ Any message may be lost: what an announcement missed, a later digest finds.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from random import Random
 from struct import iter_unpack
 
@@ -43,15 +43,24 @@ class Exchange:
         timing: Intervals.
         max_nodes: Unknown nodes are not asked for when the table has that many entries.
         now: The time.
+        is_local: Whether a peer is in this node's own subnet. All are, unless told.
 
     Attributes:
-        peers: The nodes with which there is a session.
+        peers: The nodes with which there is a session, and when they were sent a digest.
     """
 
     def __init__(
-        self, table: Table, rng: Random, timing: DirectoryTiming, max_nodes: int, now: float
+        self,
+        table: Table,
+        rng: Random,
+        timing: DirectoryTiming,
+        max_nodes: int,
+        now: float,
+        is_local: Callable[[str], bool] = lambda _: True,
     ) -> None:
-        self.peers: dict[str, None] = {}
+        self.peers: dict[str, float] = {}
+        self._is_local = is_local
+        self._doubt = False  # something got lost: distant peers are asked, too
         self._table = table
         self._rng = rng
         self._timing = timing
@@ -84,7 +93,10 @@ class Exchange:
         if now >= self._digest_at:
             self._digest_at = self._next_digest(now)
             self._digested = now
-            self._send(self._some_peers(), self._digest(now))
+            peers = [peer for peer in self._some_peers() if self._due(peer, now)]
+            self._doubt = False
+            self.peers.update(dict.fromkeys(peers, now))
+            self._send(peers, self._digest(now))
 
     def connected(self, peer: str, own: NodeRecord, now: float, since: float | None = None) -> None:
         """Introduce this node to a peer. One of the two begins to compare.
@@ -95,7 +107,7 @@ class Exchange:
             now: The time.
             since: When the record was signed, if not now.
         """
-        self.peers[peer] = None
+        self.peers[peer] = now
         known = 0 if since is None else max(0, int(now - since))
         self._send((peer,), Records([own.token], [0], [known]))
         if own.node_id < peer:
@@ -266,7 +278,13 @@ class Exchange:
         fan_out = self._timing.fan_out
         return peers if len(peers) <= fan_out else self._rng.sample(peers, fan_out)
 
+    def _due(self, peer: str, now: float) -> bool:
+        """Whether a peer is to be sent a digest: one of another subnet not each time."""
+        distant = not self._doubt and not self._is_local(peer)
+        return not distant or now >= self.peers[peer] + self._timing.digest_mesh
+
     def _hasten(self, now: float) -> None:
+        self._doubt = True
         soon = max(now, self._digested + self._timing.want_timeout)
         self._digest_at = min(self._digest_at, soon)
 

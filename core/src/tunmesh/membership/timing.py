@@ -14,6 +14,7 @@ class DirectoryTiming:
     Attributes:
         digest_min: Digests are sent after a random time between this
         digest_max: and this.
+        digest_mesh: To peers outside this node's own subnet not more often than this.
         fan_out: Peers that a digest or an announcement goes to. Eight random ones of many reach
             everybody in a few steps; digests find whom chance left out.
         gather: Announcements to peers are at least this far apart, so that they fill up while
@@ -39,6 +40,7 @@ class DirectoryTiming:
 
     digest_min: float = 5.0
     digest_max: float = 10.0
+    digest_mesh: float = 30.0
     fan_out: int = 8
     gather: float = 0.1
     want_timeout: float = 3.0

@@ -37,6 +37,7 @@ def mesh_settings(config: Config) -> MeshSettings:
         directory=DirectoryTiming(
             digest_min=float(timing.reregister_local),
             digest_max=2 * float(timing.reregister_local),
+            digest_mesh=float(timing.reregister_mesh),
             stale_local=float(timing.stale_local),
             stale_mesh=float(timing.stale_mesh),
         ),
