@@ -72,6 +72,7 @@ SOURCES = {
     "unopenable": POLICY.format(
         methods="    async def __aenter__(self):\n        raise KeyError('a defect')"
     ),
+    "absent": POLICY.format(methods="    async def __aenter__(self):\n        pass"),
     "unleavable": POLICY.format(
         methods="    async def __aexit__(self, *_):\n        raise KeyError('a defect')"
     ),
@@ -192,10 +193,19 @@ def test_each_plugin_that_cannot_be_loaded_has_its_line(site: Path) -> None:
         assert "Traceback" not in "\n".join(program.lines)
 
 
-def test_a_plugin_that_dies_while_it_opens_ends_the_start_with_its_name(site: Path) -> None:
-    with Program(site, "good", "unopenable") as program:
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("unopenable", "KeyError: 'a defect'"),
+        ("absent", "TypeError: __aenter__ has to return the object itself, not None"),
+    ],
+)
+def test_a_plugin_that_dies_while_it_opens_ends_the_start_with_its_name(
+    site: Path, name: str, reason: str
+) -> None:
+    with Program(site, "good", name) as program:
         assert program.end() == 1
-        assert program.lines[-1] == "tunmesh: plugin unopenable: KeyError: 'a defect'"
+        assert program.lines[-1] == f"tunmesh: plugin {name}: {reason}"
 
 
 def test_a_node_goes_on_with_plugins_that_fail_at_run_time(site: Path) -> None:

@@ -143,6 +143,8 @@ class Opening:
         opened = await thing.__aenter__()
         self.objects[name, role] = opened
         self._stack.push_async_exit(functools.partial(_close, name, thing))
+        if opened is None:  # an easy slip, which would show much later
+            raise TypeError("__aenter__ has to return the object itself, not None")
         return opened
 
 
