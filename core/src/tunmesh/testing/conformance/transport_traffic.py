@@ -106,7 +106,7 @@ class TransportTraffic(TransportTests):
             b.inbound.received.clear()
             accepted = a.send(handle, _pattern(size))
             with anyio.move_on_after(_QUIET):
-                await until(lambda: b.inbound.received, "", self.patience)
+                await until(lambda: b.inbound.received, "", 10 * _QUIET)
             arrived = [len(one) for one in b.inbound.datagrams()]
             assert arrived in ([], [size]), f"of {size} bytes arrived {arrived}"
             if not arrived:
