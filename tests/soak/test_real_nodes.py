@@ -34,6 +34,9 @@ CHURN, AWAY = 8.0, 1.0
 WARM_UP = 1 / 3
 #: What the memory of a node may grow after that, in KiB.
 RSS_SLACK = 3 * 1024
+#: Verified records are remembered up to a number that so short a run does not reach; the day in
+#: memory, with a smaller one, shows that it holds.
+BOUNDED = ("NodeRecord.", "objects NodeRecord", "RecordVerifier.")
 TABLES = {
     "plugins": {"enabled": ["tun_linux", "ifaddr", "udp", "https", "igmp", "observer"]},
     "timing": {"rekey_after": "10s", "reject_after": "15s"},
@@ -115,7 +118,10 @@ def test_ten_minutes(mesh: Mesh, tmp_path: Path) -> None:
     eventually(lambda: len(a.peers()) == 3, 10 * PATIENCE, "three peers")
     inside = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     seen = seen[int(len(seen) * WARM_UP) :]
-    inside = inside[int(len(inside) * WARM_UP) :]
+    inside = [
+        {name: size for name, size in sizes.items() if not name.startswith(BOUNDED)}
+        for sizes in inside[int(len(inside) * WARM_UP) :]
+    ]
     rss = [figures.pop("rss") for figures in seen]
     print("inside:", {name: [x[name] for x in inside] for name in ("tasks", "objects")})  # noqa: T201
     assert growth(seen, 1.0, 2) == {}

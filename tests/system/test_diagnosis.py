@@ -152,6 +152,7 @@ def test_capture_is_read_by_others_with_the_verdicts(
     a, b = mesh["a"], mesh["b"]
     path = mesh.directory / "a.pcapng"
     capture = a.host.popen(
+        *("env", "--default-signal=INT"),  # where the tests run in the background it is ignored
         *(*TUNMESH, "capture", "-w", path, "--seconds", 20, "--socket", a.socket),
         stderr=subprocess.PIPE,
     )

@@ -60,8 +60,9 @@ def facts(node: Node) -> dict[str, Any]:
         )
         for peer in status["peers"]
     }
-    kept = {key: status[key] for key in ("mesh", "device", "routes", "groups")}
-    return {**kept, "peers": peers, "endpoints": status["node"]["endpoints"]}
+    kept = {key: status[key] for key in ("mesh", "routes", "groups")}
+    device = {key: status["device"][key] for key in ("name", "backend", "mtu", "offloads")}
+    return {**kept, "device": device, "peers": peers, "endpoints": status["node"]["endpoints"]}
 
 
 def flood(stranger: socket.socket, target: Node, datagrams: Iterable[bytes]) -> None:

@@ -24,13 +24,13 @@ import anyio.abc
 import anyio.from_thread
 import anyio.lowlevel
 
-from tunmesh import __version__, logs, statusdoc
+from tunmesh import __version__, logs
 from tunmesh.addressing import OwnAddresses
 from tunmesh.admin.location import socket_path
 from tunmesh.admin.server import Handler, serve
 from tunmesh.config import Config
 from tunmesh.culprits import Culprits
-from tunmesh.errors import ConfigError, EndpointError, TunError, TunmeshError
+from tunmesh.errors import ConfigError, TunError, TunmeshError
 from tunmesh.identity.keys import NodeKey
 from tunmesh.identity.secrets import Keyring
 from tunmesh.identity.tokens import Tokens
@@ -41,15 +41,15 @@ from tunmesh.loader.manager import PluginHost
 from tunmesh.mesh import Mesh
 from tunmesh.node.announcer import Announcer
 from tunmesh.node.capture import CaptureStream
-from tunmesh.node.explain import explain
-from tunmesh.node.health import Check, health, registered
 from tunmesh.node.hostconfig import HostConfig
-from tunmesh.node.lag import Lag
+from tunmesh.node.lookup import look_up
 from tunmesh.node.opening import NodeFailed, Opening
 from tunmesh.node.reloading import Plan, Reloading, Source, document
+from tunmesh.node.reporting import Reporter
 from tunmesh.node.service import ServiceManager
 from tunmesh.node.settings import mesh_settings
 from tunmesh.node.stalls import StallWatch
+from tunmesh.node.timer import NodeTimer
 from tunmesh.privileges import (
     Account,
     acting_as,
@@ -61,13 +61,7 @@ from tunmesh.routing.prefixes import any_default
 
 log = logging.getLogger(__name__)
 
-#: The clock of everything goes on during suspend; sleeping does not, so it is looked at this often.
-_LONGEST_SLEEP = 1.0
 _TOO_EARLY = "the node has not started yet"
-#: After something due has failed the next is done only this much later.
-_TIMER_PAUSE = 0.01
-#: A name in a URL is resolved within this time.
-_RESOLVE_TIMEOUT = 10.0
 #: Carried by the sockets of the transports where a default route may lead into the tunnel.
 UNDERLAY_MARK = 0x746D
 #: Goodbyes get this long to leave the host.
@@ -122,9 +116,6 @@ class Node(Announcer):
             self._key.node_id, self._boot_id, self._keyring, wall=time.time, clock=now
         )
         self._mark = UNDERLAY_MARK if any_default(config.routing.accept_subnets) else 0
-        self._started = now()
-        self._started_at = time.time()
-        self._lag = Lag()
         self._failure = ""
         self.reactor: NodeReactor
 
@@ -137,8 +128,7 @@ class Node(Announcer):
             TunmeshError: The node could not start, or cannot go on.
         """
         self._token = anyio.lowlevel.current_token()
-        self._wake = anyio.Event()
-        self._next_wake = float("inf")
+        self._timer = NodeTimer(now, self._culprits)
         self._stopped = anyio.Event()
         try:
             async with anyio.create_task_group() as tasks:
@@ -163,14 +153,27 @@ class Node(Announcer):
             await self._host.open()
             await opening.transports(self.mesh, self._tokens, self._mark)
             await opening.policies(self.mesh)
+            self._reporter = reporter = Reporter(
+                self.mesh,
+                self._tun,
+                backend,
+                config=lambda: self._config,
+                plugins=self._plugins,
+                warnings=self._host.warnings,
+                failure=lambda: self._failure,
+                lag=self._timer.lag,
+                clock=now,
+                wall=time.time,
+            )
             handlers: dict[str, Handler] = {
-                "status": lambda _: self._status(backend),
+                "status": lambda _: reporter.status(),
                 "stop": self._stop_command,
                 "reload": self._reload_command,
-                "explain": self._explain_command,
+                "explain": reporter.explain,
                 "capture": partial(CaptureStream, self.mesh),
             }
-            await self._open_web(stack, lambda: self._status(backend))
+            # Closed first: who asks while the node stops would see half of it.
+            stack.callback(await reporter.open_web(tasks))
             path = socket_path(self._config.admin.socket, self._tun.name)
             listen = partial(serve, owner=self._user, opened=self._give_up_privileges)
             await tasks.start(listen, path, handlers)
@@ -179,7 +182,15 @@ class Node(Announcer):
             self._join()
             self._device_watch = self.reactor.watch(self._tun.fileno(), self._read_device)
             stack.callback(self._device_watch.close)
-            tasks.start_soon(self._timer)
+            beat = partial(
+                self._service.beat, overdue=self.reactor.overdue, status=reporter.summary
+            )
+            tasks.start_soon(
+                self._timer.run,
+                self.mesh.handle_timer,
+                self.mesh.next_deadline,
+                lambda: beat(now()),
+            )
             stalls = stack.enter_context(StallWatch(self._culprits))
             tasks.start_soon(stalls.beat)
             applying = anyio.CancelScope()
@@ -201,40 +212,14 @@ class Node(Announcer):
             self._plugins.notify_node_started(info)
             gc.collect()
             gc.freeze()  # what was built so far lives as long as the node
-            self._service.ready(now(), self._summary())
-            self._wake.set()  # beats are due from now on
+            self._service.ready(now(), reporter.summary())
+            self._timer.wake()  # beats are due from now on
             await self._stopped.wait()
             self._service.stopping()
             log.info("node stops id=%s", info.id)
             self._plugins.notify_node_stopping(info)
             self._say_goodbye()
             await anyio.sleep(_GOODBYE)
-
-    async def _open_web(self, stack: AsyncExitStack, status: Callable[[], dict[str, Any]]) -> None:
-        """Open the admin listener, as long as the node may."""
-        options = self._config.admin
-        if not options.listen:
-            return
-        from tunmesh.admin import http  # noqa: PLC0415  # slow, and not always needed
-        from tunmesh.node.web import web_server  # noqa: PLC0415
-
-        listener = await http.listen(options.listen)
-        server = web_server(
-            options, status, self._health, lambda: registered(self.mesh), self._started_at
-        )
-        serving = anyio.CancelScope()
-        stack.callback(serving.cancel)  # who asks while the node stops would see half of it
-        self._tasks.start_soon(_within, serving, server.serve, listener)
-        log.info("admin listens address=%s", options.listen)
-
-    def _health(self) -> dict[str, Check]:
-        moment = now()
-        return health(
-            self.mesh,
-            failure=self._failure,
-            lag=self._lag.longest(moment),
-            grace=moment < self._started + self._config.admin.startup_grace.low,
-        )
 
     async def _give_up_privileges(self) -> None:
         if self._account is not None:
@@ -264,7 +249,7 @@ class Node(Announcer):
             return Plan(problems=[_TOO_EARLY])
         self._service.reloading()
         plan = await self._reloading.reload()
-        self._service.ready(now(), self._summary())
+        self._service.ready(now(), self._reporter.summary())
         return plan
 
     async def _reload_command(self, _: dict[str, Any]) -> dict[str, Any]:
@@ -301,10 +286,6 @@ class Node(Announcer):
             }
         )
 
-    async def _explain_command(self, request: dict[str, Any]) -> dict[str, Any]:
-        source, destination = (str(request.get(key, "")) for key in ("source", "destination"))
-        return await explain(self.mesh, self._tun, source, destination, now())
-
     def device_lost(self, reason: str) -> None:
         """The node cannot go on without its device."""
         if not self._failure:  # what comes after the first is of the same fall
@@ -336,7 +317,7 @@ class Node(Announcer):
             rng=random.Random(os.urandom(16)),
             boot_id=self._boot_id,
             resolve=self._resolve,
-            wake=self._wake_at,
+            wake=self._timer.wake_at,
         )
 
     # ------------------------------------------- for the plugins: `contexts.Host`
@@ -392,57 +373,10 @@ class Node(Announcer):
             versions=versions,
         )
 
-    # -------------------------------------------------------------------- timer
-
-    def _wake_at(self, deadline: float) -> None:
-        if deadline < self._next_wake:
-            self._wake.set()
-
-    async def _timer(self) -> None:
-        next_beat = float("inf")
-        while True:
-            try:
-                self.mesh.handle_timer()
-                next_beat = self._service.beat(now(), self.reactor.overdue, self._summary)
-            except Exception as error:
-                # Foreign code runs inside, as a transport's `send`: what else is due stays due.
-                log.exception("timer failed plugin=%s", self._culprits.of_error(error).plugin)
-                await anyio.sleep(_TIMER_PAUSE)
-            self._wake = anyio.Event()
-            self._next_wake = self.mesh.next_deadline()
-            due = min(self._next_wake, next_beat, now() + _LONGEST_SLEEP)
-            pause = due - now()
-            if pause > 0:
-                with anyio.move_on_after(pause) as scope:
-                    await self._wake.wait()
-                if scope.cancelled_caught:
-                    self._lag.observe(due, now())
-            else:
-                await anyio.lowlevel.checkpoint()
-
     def _resolve(
         self, transport: Transport, url: str, found: Callable[[tuple[str, ...]], None]
     ) -> None:
-        self._tasks.start_soon(self._look_up, transport, url, found)
-
-    async def _look_up(
-        self, transport: Transport, url: str, found: Callable[[tuple[str, ...]], None]
-    ) -> None:
-        endpoints: tuple[str, ...] = ()
-        try:
-            with anyio.fail_after(_RESOLVE_TIMEOUT):
-                endpoints = await transport.resolve(url)
-        except (EndpointError, TimeoutError) as error:
-            log.warning("bootstrap url failed url=%s error=%s", url, error)
-        except Exception:
-            # Foreign code: a URL that it fails on must not end the node.
-            log.exception("plugin failed plugin=%s url=%s", transport.name, url)
-        try:
-            found(endpoints)
-        except Exception as error:
-            # It sends at once, and that is foreign code again; the URL is tried again in time.
-            plugin = self._culprits.of_error(error).plugin
-            log.exception("plugin failed plugin=%s url=%s", plugin, url)
+        self._tasks.start_soon(look_up, self._culprits, transport, url, found)
 
     # ----------------------------------------------------------------- observer
 
@@ -454,35 +388,9 @@ class Node(Announcer):
         """The addresses of this host outside the mesh changed."""
         self._host.changed()
 
-    def _summary(self) -> str:
-        up = sum(peer.up for peer in self.mesh.peers.values())
-        return f"device {self._tun.name}, {up} peers up"
-
     def _info(self) -> NodeInfo:
         addresses = tuple(map(str, self._addresses.all()))
         return NodeInfo(self._key.node_id, self._config.node.name, self._tun.name, addresses)
-
-    def _status(self, backend: str) -> dict[str, Any]:
-        moment = now()
-        return statusdoc.build(
-            self.mesh,
-            self._tun,
-            mesh_name=self._config.mesh.name,
-            backend=backend,
-            plugins=[entry.status_dict() for entry in self._plugins.entries if entry.enabled],
-            uptime=moment - self._started,
-            healthy=all(check.ok for check in self._health().values()),
-            lag=self._lag.longest(moment),
-            warnings=self._host.warnings(),
-            now=moment,
-        )
-
-
-async def _within(
-    scope: anyio.CancelScope, function: Callable[..., Awaitable[None]], *args: object
-) -> None:
-    with scope:
-        await function(*args)
 
 
 def _hand_over(directory: Path, account: Account) -> None:
