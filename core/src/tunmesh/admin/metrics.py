@@ -88,15 +88,14 @@ def _peer_states(status: Status) -> Samples:
 
 
 def _handshakes(status: Status) -> Samples:
-    """Those of messages that came, and under no transport those that nobody answered."""
+    """Those of messages that came; under no transport those that nobody answered. Zeros, too."""
     received = status.handshakes_received
-    for transport, results in received.items():
-        for result, number in results.items():
-            yield (transport, result), number
-    for result, number in status.handshakes.items():
-        rest = number - sum(results.get(result, 0) for results in received.values())
-        if rest:
-            yield ("", result), rest
+    for transport in sorted({*status.transports, *received}):
+        for result in status.handshakes:
+            yield (transport, result), received.get(transport, {}).get(result, 0)
+    unanswered = status.handshakes.get("unanswered", 0)
+    known = sum(results.get("unanswered", 0) for results in received.values())
+    yield ("", "unanswered"), unanswered - known
 
 
 def _statistics(status: Status) -> Samples:
