@@ -41,6 +41,7 @@ class FakeServices:
         self.sealer = Sealer()
         self.timing = PathTiming()
         self.session_timing = Timing()
+        self.few_peers = True
         self.rng: random.Random = MiddleRandom(1)
         self.transport = RecordingTransport()
         self.told: list[tuple[object, ...]] = []

@@ -504,7 +504,11 @@ def test_traffic_makes_probes_frequent(bench: Bench, received: bool) -> None:
     assert 49 <= counts[1] <= 56
 
 
-def test_a_path_that_has_just_been_chosen_is_probed_often(bench: Bench) -> None:
+@pytest.mark.parametrize(("few", "least", "most"), [(True, 8, 10), (False, 2, 3)])
+def test_a_path_that_has_just_been_chosen_is_probed_often_if_there_are_few(
+    bench: Bench, few: bool, least: int, most: int
+) -> None:
+    bench.services.few_peers = few
     bench.up()
     began = bench.now
     probes = []
@@ -512,7 +516,7 @@ def test_a_path_that_has_just_been_chosen_is_probed_often(bench: Bench) -> None:
         bench.now = bench.peer.next_deadline()
         bench.peer.handle_timer(bench.now)
         probes += [bench.now - began] * bench.answer_probes()
-    assert 8 <= sum(moment < 3.4 for moment in probes) <= 10
+    assert least <= sum(moment < 3.4 for moment in probes) <= most
 
 
 def test_use_is_forgotten_when_the_active_path_was_probed(bench: Bench) -> None:

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 #: Changes of routes are told to the host together.
 _SETTLE = 0.02
+#: Of so many peers each may be probed often while its path is new.
+_FEW_PEERS = 8
 #: Handshakes that were not answered are forgotten at this interval.
 _EXPIRE = 5.0
 
@@ -334,6 +336,11 @@ class Mesh:
         return record.name if record is not None else node_id[:8]
 
     # ------------------------------------------------------ Services, for peers
+
+    @property
+    def few_peers(self) -> bool:
+        """Whether there are so few peers that probes of all of them cost next to nothing."""
+        return len(self.peers) <= _FEW_PEERS
 
     def initiation(self, static: bytes, now: float) -> bytes | None:
         """A handshake initiation; None for a key that cannot be."""

@@ -236,7 +236,8 @@ class Paths:
             return timing.standby_probe
         if path.unanswered or path.state == "trying":
             return timing.path_probe
-        if path is self.active and (busy or now - self.since < _YOUNG):
+        young = now - self.since < _YOUNG and self._services.few_peers
+        if path is self.active and (busy or young):
             return timing.path_probe
         if path is not self.active and path.on_trial(now):
             return timing.path_probe

@@ -27,6 +27,10 @@ class Services(Protocol):
     session_timing: Timing
     rng: random.Random
 
+    @property
+    def few_peers(self) -> bool:
+        """Whether there are so few peers that probes of all of them cost next to nothing."""
+
     def initiation(self, static: bytes, now: float) -> bytes | None:
         """A handshake initiation towards a static key; None for a key that cannot be."""
 
