@@ -111,8 +111,8 @@ def test_forms_and_holds_at_forty_percent_loss_each_way() -> None:
     flows = [simulation.flow(names[0], name) for name in names[1:]]
     simulation.run(20.0)
     # Six of ten would arrive; now and then eight probes in a row get lost, and a path dies for 4 s.
-    for flow in flows:
-        assert len(flow.arrived()) > 0.3 * flow.sent
+    assert sum(len(flow.arrived()) for flow in flows) > 0.5 * sum(flow.sent for flow in flows)
+    assert all(len(flow.arrived()) > 0.3 * flow.sent for flow in flows)
 
 
 def test_forms_where_datagrams_take_long_and_overtake_each_other() -> None:
